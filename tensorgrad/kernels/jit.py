@@ -1,0 +1,231 @@
+"""The one place that sets compile options, cache and threads for the kernels.
+
+A kernel file is built from three decorators:
+
+    @inline     a scalar helper, inlined where it is used; only contraction (a*b + c in one rounding) is allowed in it,
+                so that exact tricks such as (x + c) - c survive
+    @serial     a loop over whole arrays or slices, on one thread, without the GIL; may reorder a sum, never more:
+                NaN, infinities and signed zeros behave as IEEE says, x / 0 is inf or nan
+    @parallel   a driver: a thin `for c in prange(chunks)` that hands slices to serial kernels. `driver(*args)` runs it on
+                all threads, `driver.at(work)(*args)` on the calling thread when `work` (elements) is small
+
+Chunks are fixed by the size of the problem, never by the number of threads, so that results do not depend on it. Compiled
+code is kept on disk with the constants it has seen: a kernel must get THREADS, or anything else that can differ between
+two runs, as an argument. A driver is called from Python, never from another kernel.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+import pickle
+import re
+import stat
+import sys
+import tempfile
+import threading
+import types
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core.caching import NullCache
+from numba.core.compiler import CompileResult
+from numba.core.serialize import dumps
+
+THREADS: int = numba.config.NUMBA_NUM_THREADS
+SMALL = 32768  # elements under which launching threads costs more than it saves
+
+if numba.config.THREADING_LAYER_PRIORITY == ["tbb", "omp", "workqueue"]:  # numba's default: the user has not chosen
+    numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]  # fastest launch first
+
+
+def inline(function: Callable) -> Callable:
+    """Compile a scalar helper for use inside kernels."""
+    return numba.njit(nogil=True, error_model="numpy", fastmath={"contract"}, forceinline=True)(function)
+
+
+def serial(function: Callable) -> Callable:
+    """Compile a one-thread kernel, callable from Python and from other kernels."""
+    return _compile(function)
+
+
+def parallel(function: Callable) -> "Driver":
+    """Compile a driver whose outer loop is `prange`."""
+    return Driver(function)
+
+
+class Driver:
+    """One body compiled twice on demand: `threaded`, and `serial`, where prange is range.
+
+    Only one Python thread at a time runs a threaded driver: it takes every core anyway, and the workqueue layer aborts the
+    process otherwise. A child forked after threads were started cannot use them, so it runs the serial form.
+    """
+
+    _lock = threading.Lock()
+    _started = _forked = False
+
+    def __init__(self, function: Callable) -> None:
+        functools.update_wrapper(self, function)
+        twin = types.FunctionType(function.__code__, function.__globals__, function.__name__)
+        twin.__qualname__ = function.__qualname__ + "_serial"  # names the cache file and the machine code's symbol
+        self.threaded = _compile(function, parallel=True)
+        self.serial = _compile(twin)
+
+    def __call__(self, *args: Any) -> Any:
+        if Driver._forked:
+            return self.serial(*args)
+        with Driver._lock:
+            Driver._started = True
+            return self.threaded(*args)
+
+    def at(self, work: int) -> Callable:
+        """The form to use for this much work, in elements touched."""
+        return self if work >= SMALL else self.serial
+
+    @staticmethod
+    def _after_fork() -> None:
+        Driver._lock = threading.Lock()
+        if Driver._started and not Driver._forked:
+            Driver._forked = True
+            warnings.warn("forked after threads were started: kernels use one thread here; start processes with 'spawn'",
+                          RuntimeWarning, stacklevel=2)
+
+
+def _compile(function: Callable, **options: Any) -> Callable:
+    dispatcher = numba.njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract"}, **options)(function)
+    if not numba.config.DISABLE_JIT:
+        dispatcher._cache = _DiskCache(function)
+    return dispatcher
+
+
+class _DiskCache(NullCache):
+    """Compiled code on disk, one file a signature.
+
+    Numba's own cache looks only at the file a kernel is written in, and numbers its files in an index that two processes
+    can tear. Here a name holds a hash of everything that decides the machine code, the helpers' files included, and the
+    content begins with its own hash: a damaged file is compiled again.
+    """
+
+    def __init__(self, function: Callable) -> None:
+        file = Path(function.__code__.co_filename)
+        self.name = f"{file.stem}.{function.__qualname__}"
+        self.sources = _sources_digest(file)  # now: the files may change while the program runs
+
+    @property
+    def cache_path(self) -> str | None:
+        return str(_directory()) if self.sources and _directory() else None
+
+    def _stem(self, signature: Any, codegen: Any) -> str:
+        """Names what is compiled, and for which machine."""
+        build = (signature, codegen.magic_tuple(), numba.__version__, sys.version, os.environ.get("TENSORGRAD_LANES"))
+        return f"{self.name}-{_digest(repr(build).encode()).hex()[:16]}"
+
+    def load_overload(self, signature: Any, target_context: Any) -> Any:
+        target_context.refresh()
+        if self.cache_path is None:
+            return None
+        try:
+            stem = self._stem(signature, target_context.codegen())
+            blob = Path(self.cache_path, f"{stem}-{self.sources}.kernel").read_bytes()
+        except OSError:
+            return None
+        if blob[:32] != _digest(blob[32:]):
+            return None
+        return CompileResult._rebuild(target_context, *pickle.loads(blob[32:]))
+
+    def save_overload(self, signature: Any, result: Any) -> None:
+        if self.cache_path is None:
+            return _warn_uncached()
+        if result.library.has_dynamic_globals:
+            return None
+        stem, payload = self._stem(signature, result.codegen), dumps(result._reduce())
+        try:
+            for old in Path(self.cache_path).glob(f"{stem}-*.kernel"):
+                old.unlink(missing_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self.cache_path, delete=False) as file:
+                file.write(_digest(payload) + payload)
+            os.replace(file.name, Path(self.cache_path, f"{stem}-{self.sources}.kernel"))
+        except OSError:  # the disk is full, or another process has the file open
+            _warn_uncached()
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+@functools.cache
+def _warn_uncached() -> None:
+    warnings.warn("compiled kernels cannot be kept on disk: every start compiles them again; set NUMBA_CACHE_DIR to a "
+                  "writable directory", RuntimeWarning, stacklevel=2)
+
+
+@functools.cache
+def _text(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+@functools.cache
+def _sources(path: Path) -> frozenset[Path]:
+    """The files whose text decides what `path` compiles to: itself and, in turn, its imports in the same directory."""
+    found = {path}
+    for statement in re.findall(rb"^(?:from|import) [^(\n]*(?:\([^)]*\))?", _text(path), re.MULTILINE):
+        for neighbour in {path.with_name(word + ".py") for word in re.findall(r"\w+", statement.decode())} - {path}:
+            if neighbour.exists():
+                found |= _sources(neighbour)
+    return frozenset(found)
+
+
+@functools.cache
+def _sources_digest(path: Path) -> str | None:
+    try:
+        return _digest(b"".join(map(_text, sorted(_sources(path))))).hex()[:16]
+    except OSError:
+        return None  # a notebook's cell, a zipped package
+
+
+@functools.cache
+def _directory() -> Path | None:
+    """Where compiled code is kept: the user's choice, else beside the sources, else a private directory, else nowhere.
+
+    Files there are unpickled, so the directory must belong to this user and be closed to others.
+    """
+    if numba.config.CACHE_DIR:
+        places = [Path(numba.config.CACHE_DIR)]
+    else:
+        user = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        places = [Path(__file__).parent / "__pycache__", Path(user) / "tensorgrad",
+                  Path(tempfile.gettempdir()) / f"tensorgrad-{getattr(os, 'getuid', os.getpid)()}"]
+    return next(filter(_private, places), None)
+
+
+def _private(path: Path) -> bool:
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        info = path.lstat()
+        if hasattr(os, "getuid") and (info.st_uid != os.getuid() or info.st_mode & stat.S_IWOTH):
+            return False
+        tempfile.TemporaryFile(dir=path).close()
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def _keep_freed_memory() -> None:
+    """Ask glibc to keep freed memory for the next array: else each large array is mapped, faulted in and unmapped anew,
+    which costs more than filling it."""
+    m_trim_threshold, m_mmap_threshold = -1, -3
+    try:
+        if os.confstr("CS_GNU_LIBC_VERSION"):
+            mallopt = ctypes.CDLL(None).mallopt
+            mallopt(m_mmap_threshold, 1 << 30) or mallopt(m_mmap_threshold, 1 << 25)  # older glibc allows no more
+            mallopt(m_trim_threshold, (1 << 31) - 1)
+    except (AttributeError, ValueError, OSError):
+        pass  # another C library
+
+
+_keep_freed_memory()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=Driver._after_fork)
