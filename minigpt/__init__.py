@@ -1,0 +1,54 @@
+"""minigpt: train, run and check small GPT language models with tensorgrad.
+
+The public names are loaded when they are first used, so that `import minigpt` and `minigpt --help` stay instant.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from minigpt.checkpoint import load, save
+    from minigpt.config import TrainConfig
+    from minigpt.errors import MinigptError, TrainingError, UserError
+    from minigpt.generate import generate_text
+    from minigpt.models.gpt import GPT, GPTConfig
+    from minigpt.tokenizer import Tokenizer
+
+_HOME = {
+    "load": "minigpt.checkpoint",
+    "save": "minigpt.checkpoint",
+    "TrainConfig": "minigpt.config",
+    "MinigptError": "minigpt.errors",
+    "TrainingError": "minigpt.errors",
+    "UserError": "minigpt.errors",
+    "generate_text": "minigpt.generate",
+    "GPT": "minigpt.models.gpt",
+    "GPTConfig": "minigpt.models.gpt",
+    "Tokenizer": "minigpt.tokenizer",
+}
+
+__all__ = [
+    "GPT",
+    "GPTConfig",
+    "MinigptError",
+    "Tokenizer",
+    "TrainConfig",
+    "TrainingError",
+    "UserError",
+    "generate_text",
+    "load",
+    "save",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'minigpt' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOME[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,186 @@
+"""The command line: train, generate, draw, check. What a command needs is imported when it runs, so help is instant.
+
+Exit codes: 0 done; 1 training or a check failed; 2 a mistake in what was typed or given; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from minigpt.config import TrainConfig, resolve, suggest, value_types
+from minigpt.errors import MinigptError, UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence instead of printing its usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+    def unknown(self, word: str) -> NoReturn:
+        """Refuse a word that no flag accounts for, with the flags that look like it."""
+        close = suggest(word.split("=")[0], self._option_string_actions)
+        raise UserError(f"unknown argument {word}{close or f' (see {self.prog} --help)'}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that lacks a character shows "?" for it
+            stream.reconfigure(errors="replace")
+    try:
+        parsed, unknown = _parser().parse_known_args(arguments)
+        options = vars(parsed)
+        run, parser = options.pop("run"), options.pop("parser")
+        if unknown:
+            parser.unknown(unknown[0])
+        code = run(options)
+        sys.stdout.flush()
+        return code
+    except MinigptError as error:
+        print(f"minigpt: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("\nminigpt: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever read our output has had enough; let the last flush go nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        print(f"minigpt: {error.strerror or error}: {error.filename or ''}".rstrip(": "), file=sys.stderr)
+        return 1
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="minigpt", description="Train, run, draw and check small GPT language models.")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for add in (_add_train, _add_generate, _add_draw, _add_check):
+        add(commands)
+    return parser
+
+
+def _command(commands: Any, name: str, run: Any, text: str) -> Parser:
+    parser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+    parser.set_defaults(run=run, parser=parser)
+    return parser
+
+
+def _add_train(commands: Any) -> None:
+    parser = _command(commands, "train", _train, "train a model on text, by default on the manual inside Python")
+    parser.add_argument("--config", metavar="FILE", help="TOML or JSON file of settings, named like the flags")
+    for option in dataclasses.fields(TrainConfig):
+        kind, choices, _ = value_types(option)
+        flag, text = "--" + option.name.replace("_", "-"), option.metadata["help"]
+        if option.default is not None:
+            text += f" (default: {_shown(option.default)})"
+        extra: dict[str, Any] = {"default": argparse.SUPPRESS, "help": text.replace("%", "%%")}
+        if kind is bool:
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, **extra)
+        else:
+            metavar = "{" + ",".join(choices) + "}" if choices else {int: "N", float: "X", str: "PATH"}[kind]
+            parser.add_argument(flag, type=kind, metavar=metavar, **extra)
+
+
+def _shown(value: Any) -> str:
+    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
+
+
+def _add_generate(commands: Any) -> None:
+    parser = _command(commands, "generate", _generate, "write text with a trained model, shown as it is made")
+    _add_folder(parser)
+    parser.add_argument("--prompt", default="", metavar="TEXT", help="text to continue (default: a fresh line)")
+    parser.add_argument("--max-new-tokens", type=int, default=500, metavar="N", help="tokens to add (default: 500)")
+    parser.add_argument("--temperature", type=float, default=0.8, metavar="T", help="0 is greedy (default: 0.8)")
+    parser.add_argument("--top-k", type=int, default=0, metavar="K", help="draw from the K likeliest; 0 for all")
+    parser.add_argument("--top-p", type=float, default=1.0, metavar="P", help="draw from the likeliest of mass P")
+    parser.add_argument("--seed", type=int, default=1337, metavar="S", help="same seed, same text (default: 1337)")
+    parser.add_argument("--num-samples", type=int, default=1, metavar="M", help="texts to write (default: 1)")
+    parser.add_argument("--truncate", action="store_true", help="keep only the end of a prompt beyond the context")
+
+
+def _add_draw(commands: Any) -> None:
+    parser = _command(commands, "draw", _draw, "draw the graph of a model's loss")
+    _add_folder(parser)
+    parser.add_argument("--out", required=True, metavar="FILE.svg", help="picture to write")
+    parser.add_argument("--depth", type=int, metavar="D", help="levels of modules to open (default: all)")
+
+
+def _add_check(commands: Any) -> None:
+    text = "compare a model's gradients and Hessian-vector products with finite differences"
+    _add_folder(_command(commands, "check", _check, text))
+
+
+def _add_folder(parser: Parser) -> None:
+    parser.add_argument("folder", metavar="DIR", help="folder of a trained model")
+
+
+def _train(options: dict[str, Any]) -> int:
+    config = resolve(options, options.pop("config"))
+    from minigpt.train import train
+
+    train(config)
+    return 0
+
+
+def _generate(options: dict[str, Any]) -> int:
+    for name, least in (("max_new_tokens", 0), ("seed", 0), ("num_samples", 1)):
+        if options[name] < least:
+            raise UserError(f"--{name.replace('_', '-')} must be at least {least}, not {options[name]}")
+    import numpy as np
+
+    from minigpt.checkpoint import load
+    from minigpt.generate import Sampling, generate_text
+
+    sampling = Sampling(options["temperature"], options["top_k"], options["top_p"])
+    model, tokenizer = load(options["folder"])
+    for sample in range(options["num_samples"]):
+        rng = np.random.default_rng([options["seed"], sample])
+        prompt, count = options["prompt"], options["max_new_tokens"]
+        text = generate_text(model, tokenizer, prompt, count, sampling, rng, options["truncate"])
+        print("-" * 20 + "\n" if sample else "", prompt, sep="", end="", flush=True)
+        for piece in text:
+            print(piece, end="", flush=True)
+        print()
+    return 0
+
+
+def _draw(options: dict[str, Any]) -> int:
+    if options["depth"] is not None and options["depth"] < 0:
+        raise UserError(f"--depth must be at least 0, not {options['depth']}")
+    import numpy as np
+
+    import tensorgrad as tg
+    from minigpt.checkpoint import load
+
+    model, _ = load(options["folder"])
+    ids = np.zeros((1, min(8, model.config.block_size)), dtype=np.int64)
+    tg.render(tg.draw(model.loss(ids, ids), depth=options["depth"]), options["out"])
+    print(f"Drawn in {options['out']}")
+    return 0
+
+
+def _check(options: dict[str, Any]) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from minigpt.check import check_model
+    from minigpt.checkpoint import load
+
+    model, _ = load(options["folder"])
+    table = Table(title=f"{options['folder']} in float64, against finite differences", title_justify="left")
+    for heading in ("check", "ours", "reference", "difference", "limit", ""):
+        table.add_column(heading, justify="left" if heading == "check" else "right")
+    failures = 0
+    for line in check_model(model):
+        numbers = (line.ours, line.reference), (line.difference, line.limit)
+        cells = [f"{x:.6e}" for x in numbers[0]] + [f"{x:.0e}" for x in numbers[1]]
+        table.add_row(line.name, *cells, "pass" if line.passed else "FAIL", style=None if line.passed else "bold red")
+        failures += not line.passed
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    print(f"{failures} of {table.row_count} checks failed" if failures else f"all {table.row_count} checks passed")
+    return 1 if failures else 0

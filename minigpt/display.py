@@ -1,0 +1,93 @@
+"""What a training run shows while it runs and when it ends: a live bar on a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import time
+from collections.abc import Mapping
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+
+class Display:
+    """Shows each step; use as a context manager."""
+
+    def __init__(self, steps: int, console: Console | None = None) -> None:
+        self.console = console or Console(highlight=False, soft_wrap=True)
+        self.steps = steps
+        self.validation = math.nan
+        self._started: float | None = None
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+            expand=True,
+        )
+        self._task = self._bar.add_task("compiling kernels (first run only)", total=steps, numbers="")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        if self._bar.disable:
+            self.say("first step: compiling kernels, unless an earlier run has (up to a minute, once)")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def say(self, line: str) -> None:
+        """A line that stays, above the bar."""
+        self.console.print(Text(line))
+
+    def step(self, record: Mapping[str, Any]) -> None:
+        """Move the bar to one finished step."""
+        now = time.perf_counter()
+        self._started = self._started or now
+        done = record["step"]
+        left = (now - self._started) / max(done - 1, 1) * (self.steps - done)
+        if record["val_loss"] is not None:
+            self.validation = record["val_loss"]
+            self.say(_line(record, self.steps))
+        validation = "" if math.isnan(self.validation) else f"  val {self.validation:.3f}"
+        numbers = (
+            f"loss {record['loss']:.3f}{validation}  {record['tokens_per_second']:,.0f} tok/s  {_clock(left)} left"
+        )
+        self._bar.update(self._task, completed=done, description="training", numbers=numbers)
+
+
+def _line(record: Mapping[str, Any], steps: int) -> str:
+    return (
+        f"step {record['step']:>{len(str(steps))}}/{steps}  loss {record['loss']:.4f}  val {record['val_loss']:.4f}  "
+        f"lr {record['lr']:.2e}  {record['tokens_per_second']:,.0f} tok/s  {_clock(record['seconds'])}"
+    )
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def summary(losses: Mapping[str, float], tokens_per_character: float) -> Table:
+    """Losses in nats per token, as a table with perplexity and bits per character; the best comes first."""
+    table = Table(title="Validation", title_justify="left")
+    for heading in ("model", "nats per token", "perplexity", "bits per character"):
+        table.add_column(heading, justify="left" if heading == "model" else "right")
+    for name, loss in sorted(losses.items(), key=lambda item: item[1]):
+        bits = loss * tokens_per_character / math.log(2)
+        perplexity = f"{math.exp(loss):,.2f}" if loss < 700 else "inf"
+        table.add_row(name, f"{loss:.4f}", perplexity, f"{bits:.3f}", style="bold" if name == "this model" else None)
+    return table
+
+
+def next_command(folder: str, prompt: str) -> str:
+    """What to type after training."""
+    return f"minigpt generate {shlex.quote(folder)} --prompt {shlex.quote(prompt)}"

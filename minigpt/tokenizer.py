@@ -1,0 +1,164 @@
+"""Text to token ids and back, by characters, bytes or byte-level BPE; kept as a `tokenizer.json` that the `tokenizers`
+library and transformers read.
+
+Whatever the kind, every token stands for a fixed string of bytes (`pieces`), so decoding is joining bytes, and
+decode(encode(text)) == text exactly. No text is ever taken for a control token: "<|endoftext|>" is thirteen characters.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer as Backend
+
+from minigpt.errors import UserError
+
+
+def _byte_letters() -> list[str]:
+    """The letter that byte-level BPE writes for each byte: itself where printable, else the next from U+0100 on."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = iter(range(256, 512))
+    return [chr(byte) if byte in printable else chr(next(others)) for byte in range(256)]
+
+
+BYTE_LETTERS = _byte_letters()
+_LETTER_BYTES = {letter: byte for byte, letter in enumerate(BYTE_LETTERS)}
+
+
+class Tokenizer:
+    """`kind` is "char", "bytes" or "bpe"; `pieces[i]` is the bytes that token i stands for."""
+
+    def __init__(self, backend: Backend) -> None:
+        """Wrap a tokenizer of the `tokenizers` library; UserError if it is of none of the three kinds."""
+        self.backend = backend
+        self.backend.encode_special_tokens = True
+        self.kind = _kind(json.loads(backend.to_str()))
+        self.pieces = _pieces(backend, self.kind)
+        if self.kind == "char":
+            codes = np.array([ord(piece.decode("utf-8")) for piece in self.pieces], dtype=np.uint32)
+            self._order = np.argsort(codes)
+            self._codes = codes[self._order]
+        elif self.kind == "bytes":
+            self._id_of_byte = np.argsort(np.frombuffer(b"".join(self.pieces), dtype=np.uint8))
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self.pieces)
+
+    def encode(self, text: str) -> np.ndarray:
+        """The ids of a text, int64 (n,); UserError on a lone surrogate or a character the tokenizer has not seen."""
+        raw = _utf8(text)
+        if self.kind == "char":
+            return self._encode_characters(text)
+        if self.kind == "bytes":
+            return self._id_of_byte[np.frombuffer(raw, dtype=np.uint8)]
+        return np.array(self.backend.encode(text, add_special_tokens=False).ids, dtype=np.int64)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of some ids; bytes that are no UTF-8 become U+FFFD; UserError on an id outside the vocabulary."""
+        return b"".join(self.piece(int(token)) for token in ids).decode("utf-8", errors="replace")
+
+    def piece(self, token: int) -> bytes:
+        """The bytes that one token stands for."""
+        if not 0 <= token < self.vocab_size:
+            raise UserError(f"token {token} is not in the vocabulary of {self.vocab_size} tokens")
+        return self.pieces[token]
+
+    def _encode_characters(self, text: str) -> np.ndarray:
+        codes = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
+        found = np.minimum(np.searchsorted(self._codes, codes), self.vocab_size - 1)
+        unknown = np.flatnonzero(self._codes[found] != codes)
+        if unknown.size:
+            at = int(unknown[0])
+            raise UserError(
+                f"the character {text[at]!r} at position {at} is not among the {self.vocab_size} characters "
+                "of the text that this model was trained on"
+            )
+        return self._order[found]
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UserError(f"the text has a lone surrogate, {text[error.start]!r}, at position {error.start}") from None
+
+
+def char_tokenizer(text: str) -> Tokenizer:
+    """One token for each distinct character of the text, in code-point order."""
+    _utf8(text)
+    backend = Backend(models.WordLevel({character: i for i, character in enumerate(sorted(set(text)))}))
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    backend.decoder = decoders.Fuse()
+    return Tokenizer(backend)
+
+
+def byte_tokenizer() -> Tokenizer:
+    """256 tokens; token i is byte i of the UTF-8 encoding."""
+    backend = Backend(models.BPE({letter: byte for byte, letter in enumerate(BYTE_LETTERS)}, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    return Tokenizer(backend)
+
+
+def bpe_tokenizer(text: str, vocab_size: int) -> Tokenizer:
+    """Byte-pair encoding (Sennrich et al. 2016) on bytes, split into words as in GPT-2, learned from the text.
+
+    The vocabulary is smaller than asked where the text has no more pairs that occur twice.
+    """
+    _utf8(text)
+    backend = Backend(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, min_frequency=2, initial_alphabet=alphabet, special_tokens=[], show_progress=False
+    )
+    backend.train_from_iterator([text], trainer)
+    return Tokenizer(backend)
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """Read a tokenizer.json; UserError if it is missing, malformed or of a kind that is not known here."""
+    try:
+        return Tokenizer(Backend.from_str(path.read_text(encoding="utf-8")))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+    except Exception as error:  # the tokenizers library raises bare Exception
+        raise UserError(f"{path} is not a tokenizer file: {error}") from None
+
+
+def _kind(description: dict[str, Any]) -> str:
+    model, splitter, decoder = description["model"], description["pre_tokenizer"], description["decoder"]
+    parts = (model["type"], (splitter or {}).get("type"), (decoder or {}).get("type"))
+    if description["normalizer"] is None:
+        if parts == ("WordLevel", "Split", "Fuse") and splitter["pattern"] == {"Regex": r"[\s\S]"}:
+            return "char"
+        if parts == ("BPE", "ByteLevel", "ByteLevel") and not splitter["add_prefix_space"]:
+            return "bpe" if model["merges"] or len(model["vocab"]) != 256 else "bytes"
+    raise UserError(f"a tokenizer of {'/'.join(map(str, parts))} is neither characters, bytes nor byte-level BPE")
+
+
+def _pieces(backend: Backend, kind: str) -> list[bytes]:
+    """The bytes of every token, by id; UserError if ids are not 0 to n-1 or a token is not of its kind."""
+    by_id = {token: word for word, token in backend.get_vocab(with_added_tokens=True).items()}
+    if not by_id or set(by_id) != set(range(len(by_id))):
+        raise UserError(f"the ids of its {len(by_id)} tokens do not run from 0 to {len(by_id) - 1}")
+    added = backend.get_added_tokens_decoder()
+    pieces = []
+    for token in range(len(by_id)):
+        word = by_id[token]
+        if token in added or (kind == "char" and len(word) == 1):
+            pieces.append(word.encode("utf-8"))
+        elif kind != "char" and all(letter in _LETTER_BYTES for letter in word):
+            pieces.append(bytes(_LETTER_BYTES[letter] for letter in word))
+        else:
+            raise UserError(f"token {token} is {word!r}, which does not fit a tokenizer of kind {kind}")
+    return pieces
