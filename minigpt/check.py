@@ -59,9 +59,9 @@ def _hessian_lines(model: GPT, loss: Callable[[GPT], Any], u: Tree, v: Tree) -> 
         gradient = tg.grad(loss)(m)
         return sum(tg.sum(gradient[name] * v[name]) for name in v)
 
-    forward = _arrays(_only(tg.hvp(loss, (model,), (v,))))
+    forward = _arrays(tg.hvp(loss, model, v))
     reverse = _arrays(tg.grad(slope)(model))
-    other = _arrays(_only(tg.hvp(loss, (model,), (u,))))
+    other = _arrays(tg.hvp(loss, model, u))
     differences = _finite_difference(model, v, lambda: _arrays(tg.grad(loss)(model)))
     yield _vector_line("H v: forward-over-reverse = reverse-over-reverse", forward, reverse, 1e-10)
     yield _vector_line("H v: forward-over-reverse = difference of gradients", forward, differences, 1e-6)
@@ -130,7 +130,3 @@ def _dot(a: Tree, b: Tree) -> float:
 def _arrays(tree: Any) -> Tree:
     return {name: value.numpy() for name, value in tree.items()}
 
-
-def _only(value: Any) -> Any:
-    """hvp's answer for its single argument."""
-    return value[0] if isinstance(value, tuple) else value

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -67,7 +68,7 @@ def train(config: TrainConfig) -> Result:
                 _append(metrics, record)
             display.step(record)
     losses = {"this model": records[-1]["val_loss"], **baselines}
-    write_whole(out / "loss.svg", loss_svg(records, baselines, f"minigpt on {corpus.name}"))
+    write_whole(out / "loss.svg", loss_svg(records, baselines, f"minigpt on {Path(corpus.name).name}"))
     _conclude(display, config, model, corpus, losses)
     return Result(model, corpus, records, losses)
 
@@ -118,7 +119,7 @@ def _update(
     value = loss.item()
     _require_finite(value, "loss", step)
     loss.backward()
-    norm = tg.optim.clip_grad_norm(model.parameters(), config.grad_clip or math.inf)
+    norm = tg.optim.clip_grad_norm(model.parameters(), config.grad_clip or sys.float_info.max)
     _require_finite(norm, "gradient norm", step)
     optimizer.step()
     return {"loss": value, "val_loss": None, "lr": lr, "grad_norm": float(norm)}

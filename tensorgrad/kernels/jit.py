@@ -35,11 +35,12 @@ from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
-THREADS: int = numba.config.NUMBA_NUM_THREADS
+config: Any = numba.config  # its names are made at run time
+THREADS: int = config.NUMBA_NUM_THREADS
 SMALL = 32768  # elements under which launching threads costs more than it saves
 
-if numba.config.THREADING_LAYER_PRIORITY == ["tbb", "omp", "workqueue"]:  # numba's default: the user has not chosen
-    numba.config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]  # fastest launch first
+if config.THREADING_LAYER_PRIORITY == ["tbb", "omp", "workqueue"]:  # numba's default: the user has not chosen
+    config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]  # fastest launch first
 
 
 def inline(function: Callable) -> Callable:
@@ -49,16 +50,20 @@ def inline(function: Callable) -> Callable:
 
 def serial(function: Callable) -> Callable:
     """Compile a one-thread kernel, callable from Python and from other kernels."""
-    return _compile(function)
+    return _compile(function, None)
 
 
-def parallel(function: Callable) -> "Driver":
-    """Compile a driver whose outer loop is `prange`."""
-    return Driver(function)
+def parallel(function: Callable, signature: tuple | None = None) -> "Driver":
+    """Compile a driver whose outer loop is `prange`; with a signature, for those argument types only."""
+    return Driver(function, signature)
 
 
 class Driver:
-    """One body compiled twice on demand: `threaded`, and `serial`, where prange is range.
+    """One body compiled in two forms, each when first used: `threaded`, and `serial`, where prange is range.
+
+    Without a signature each new combination of argument types, memory layouts included, is compiled anew. With one,
+    arguments are converted to it: an array type of layout "A", read-only and unaligned, takes every array of its dtype
+    and dimension.
 
     Only one Python thread at a time runs a threaded driver: it takes every core anyway, and the workqueue layer aborts the
     process otherwise. A child forked after threads were started cannot use them, so it runs the serial form.
@@ -67,15 +72,24 @@ class Driver:
     _lock = threading.Lock()
     _started = _forked = False
 
-    def __init__(self, function: Callable) -> None:
+    def __init__(self, function: Callable, signature: tuple | None) -> None:
         functools.update_wrapper(self, function)
-        twin = types.FunctionType(function.__code__, function.__globals__, function.__name__)
-        twin.__qualname__ = function.__qualname__ + "_serial"  # names the cache file and the machine code's symbol
-        self.threaded = _compile(function, parallel=True)
-        self.serial = _compile(twin)
+        self.function, self.signature = function, signature
+        _sources_digest(Path(function.__code__.co_filename))  # remember the sources as they are now
+
+    @functools.cached_property
+    def threaded(self) -> Callable:
+        return _compile(self.function, self.signature, parallel=True)
+
+    @functools.cached_property
+    def serial(self) -> Callable:
+        twin = types.FunctionType(self.function.__code__, self.function.__globals__, self.function.__name__)
+        twin.__qualname__ = self.function.__qualname__ + "_serial"  # names the cache file and the machine code's symbol
+        return _compile(twin, self.signature)
 
     def __call__(self, *args: Any) -> Any:
         if Driver._forked:
+            _warn_forked()
             return self.serial(*args)
         with Driver._lock:
             Driver._started = True
@@ -88,16 +102,31 @@ class Driver:
     @staticmethod
     def _after_fork() -> None:
         Driver._lock = threading.Lock()
-        if Driver._started and not Driver._forked:
-            Driver._forked = True
-            warnings.warn("forked after threads were started: kernels use one thread here; start processes with 'spawn'",
-                          RuntimeWarning, stacklevel=2)
+        Driver._forked = Driver._started
 
 
-def _compile(function: Callable, **options: Any) -> Callable:
+def code_address(kernel: Callable, signature: tuple) -> int:
+    """Where the machine code of a serial kernel that returns nothing lies, for these argument types, for calls through a
+    pointer: a kernel that calls another by name takes in a copy of it and is compiled together with it."""
+    kernel.compile(signature)
+    result = kernel.overloads[signature]
+    return result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name)
+
+
+@functools.cache
+def _warn_forked() -> None:
+    warnings.warn("forked after threads were started: kernels use one thread here; start processes with 'spawn'",
+                  RuntimeWarning, stacklevel=3)
+
+
+def _compile(function: Callable, signature: tuple | None, **options: Any) -> Callable:
     dispatcher = numba.njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract"}, **options)(function)
-    if not numba.config.DISABLE_JIT:
-        dispatcher._cache = _DiskCache(function)
+    if config.DISABLE_JIT:
+        return function
+    dispatcher._cache = _DiskCache(function)
+    if signature is not None:
+        dispatcher.compile(signature)
+        dispatcher.disable_compile()
     return dispatcher
 
 
@@ -192,8 +221,8 @@ def _directory() -> Path | None:
 
     Files there are unpickled, so the directory must belong to this user and be closed to others.
     """
-    if numba.config.CACHE_DIR:
-        places = [Path(numba.config.CACHE_DIR)]
+    if config.CACHE_DIR:
+        places = [Path(config.CACHE_DIR)]
     else:
         user = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
         places = [Path(__file__).parent / "__pycache__", Path(user) / "tensorgrad",

@@ -1,0 +1,72 @@
+"""Tensors made of nothing but a shape.  The default dtype is float32, as for Python floats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .graph import Tensor, as_tensor
+
+Shape = int | Sequence[int]
+FLOAT = np.dtype(np.float32)
+
+
+def _leaf(array: np.ndarray, requires_grad: bool) -> Tensor:
+    if requires_grad and array.dtype.kind != "f":
+        raise TypeError(f"requires_grad needs a floating-point tensor, got {array.dtype}")
+    return Tensor(array, requires_grad)
+
+
+def full(shape: Shape, fill_value: float, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """A tensor of `shape` with every entry `fill_value`, whose kind of number decides the dtype if none is given."""
+    if dtype is None:
+        dtype = FLOAT if isinstance(fill_value, float) else np.asarray(fill_value).dtype
+    return _leaf(np.full(shape, fill_value, dtype), requires_grad)
+
+
+def zeros(shape: Shape, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """A tensor of `shape`, all 0."""
+    return _leaf(np.zeros(shape, dtype or FLOAT), requires_grad)
+
+
+def ones(shape: Shape, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """A tensor of `shape`, all 1."""
+    return _leaf(np.ones(shape, dtype or FLOAT), requires_grad)
+
+
+def zeros_like(x: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """A tensor of the shape and dtype of x, all 0."""
+    x = as_tensor(x)
+    return zeros(x.shape, dtype or x.dtype, requires_grad)
+
+
+def ones_like(x: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """A tensor of the shape and dtype of x, all 1."""
+    x = as_tensor(x)
+    return ones(x.shape, dtype or x.dtype, requires_grad)
+
+
+def full_like(x: Any, fill_value: float, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """A tensor of the shape and dtype of x, with every entry `fill_value`."""
+    x = as_tensor(x)
+    return full(x.shape, fill_value, dtype or x.dtype, requires_grad)
+
+
+def arange(start: float, stop: float | None = None, step: float = 1, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """start, start + step, .. below stop; 0, 1, .. below start when stop is not given.  Integers unless a float is."""
+    start, stop = (0, start) if stop is None else (start, stop)
+    if dtype is None:
+        dtype = FLOAT if any(isinstance(n, float) for n in (start, stop, step)) else np.dtype(np.int64)
+    return _leaf(np.arange(start, stop, step, dtype), requires_grad)
+
+
+def linspace(start: float, stop: float, num: int, dtype: Any = None, endpoint: bool = True, requires_grad: bool = False) -> Tensor:
+    """`num` numbers from start to stop at equal distances."""
+    return _leaf(np.linspace(start, stop, num, endpoint=endpoint, dtype=dtype or FLOAT), requires_grad)
+
+
+def eye(n_rows: int, n_cols: int | None = None, k: int = 0, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """(n_rows, n_cols) with 1 on the k-th diagonal, else 0."""
+    return _leaf(np.eye(n_rows, n_cols, k, dtype or FLOAT), requires_grad)

@@ -1,0 +1,217 @@
+"""The graph: a Tensor is an array that remembers the op and the inputs that made it.
+
+Nothing here knows how to differentiate.  `Op.__call__` computes and records; `order` lists a recording, inputs first;
+everything else (pulling back, pushing forward, drawing, counting) is a walk over that list, in some other file.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+_clock = itertools.count(1)  # one time for recordings and for changes, so that "changed after it was used" is a comparison
+
+
+def now() -> int:
+    """A time later than that of everything recorded so far, and earlier than of anything to come."""
+    return next(_clock)
+
+
+class Tape:
+    """The random seeds that a computation drew, to be drawn again when it is repeated; see random.py."""
+
+    def __init__(self) -> None:
+        self.seeds: list[int] = []
+        self.replaying: Iterator[int] | None = None
+
+
+class _State(threading.local):
+    """What each thread decides for itself; the class attributes are every thread's starting values."""
+
+    recording: bool = True  # ops remember their inputs
+    definitions: bool = False  # ops run their definitions, not their kernels
+    scope: tuple[str, ...] = ()  # names of the modules being called, outermost first
+    watch: Callable[[Tensor], None] | None = None  # sees every result as it is made
+    tape: Tape | None = None  # random seeds of a computation that will be repeated
+
+
+state = _State()
+
+
+@contextmanager
+def setting(**values: Any) -> Iterator[None]:
+    """Give fields of this thread's `state` other values for the length of a with-block, whatever happens in it."""
+    before = {key: getattr(state, key) for key in values}
+    state.__dict__.update(values)
+    try:
+        yield
+    finally:
+        state.__dict__.update(before)
+
+
+class Tensor:
+    """An immutable array plus where it came from.  Operators and methods are attached in syntax.py.
+
+    A leaf has no `op`.  A recorded result has the `op`, its `inputs` (Tensors), its `params` (everything that carries
+    no derivative), what the kernel `saved` for its backward pass, and the `scope` of modules in which it was made.
+    """
+
+    __slots__ = ("_array", "requires_grad", "grad", "op", "inputs", "params", "saved", "scope", "time", "name", "__weakref__")
+    __array_priority__ = 1000
+
+    def __init__(self, array: np.ndarray, requires_grad: bool = False, name: str | None = None):
+        self._array = array
+        self.requires_grad = requires_grad
+        self.grad: Tensor | None = None
+        self.op: Op | None = None
+        self.inputs: tuple[Tensor, ...] = ()
+        self.params: dict[str, Any] = {}
+        self.saved: tuple[np.ndarray, ...] = ()
+        self.scope: tuple[str, ...] = ()
+        self.time = 0  # a recorded result: when it was made;  a leaf: when it last changed
+        self.name = name
+
+    @property
+    def data(self) -> np.ndarray:
+        """The values, as a read-only view.  Assigning a new array replaces the values of a leaf."""
+        view = self._array.view()
+        view.flags.writeable = False
+        return view
+
+    @data.setter
+    def data(self, values: Any) -> None:
+        values = values._array if isinstance(values, Tensor) else np.asarray(values)
+        if self.op is not None:
+            raise RuntimeError(f"cannot assign to .data of {self!r}: it is the result of a recorded op; make a new tensor")
+        if values.shape != self.shape:
+            raise ValueError(f"cannot assign values of shape {values.shape} to a tensor of shape {self.shape}")
+        self._array = values.astype(self._array.dtype)
+        self.changed()
+
+    def changed(self) -> None:
+        """Say that the values of this leaf are new: a backward pass over results made before is then an error."""
+        self.time = next(_clock)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._array.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self._array.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self._array.ndim
+
+    @property
+    def size(self) -> int:
+        return self._array.size
+
+    @property
+    def is_leaf(self) -> bool:
+        return self.op is None
+
+
+def tensor(data: Any, dtype: Any = None, requires_grad: bool = False, name: str | None = None) -> Tensor:
+    """A leaf holding a copy of `data`.  NumPy arrays keep their dtype; Python floats become float32.
+
+    Raises TypeError for values that are not real numbers or booleans, and for integers with `requires_grad`.
+    """
+    if isinstance(data, Tensor):
+        data = data._array
+    array = np.array(data, dtype=dtype)
+    if dtype is None and array.dtype == np.float64 and _of_python_numbers(data):
+        array = array.astype(np.float32)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"a tensor holds real numbers or booleans, got dtype {array.dtype}")
+    if requires_grad and array.dtype.kind != "f":
+        raise TypeError(f"requires_grad needs a floating-point tensor, got {array.dtype}; convert with .astype('float32')")
+    return Tensor(array, requires_grad, name)
+
+
+def _of_python_numbers(data: Any) -> bool:
+    while isinstance(data, (list, tuple)):
+        if any(isinstance(item, Tensor) for item in data):
+            raise TypeError("tensor() got a list of Tensors, which would lose their derivatives; use tg.stack or tg.concat")
+        data = next((item for item in data), 0.0)
+    return not isinstance(data, (np.ndarray, np.generic))
+
+
+def as_tensor(x: Any, peers: Iterable[Any] = ()) -> Tensor:
+    """`x` itself if a Tensor, else a constant leaf; a Python number takes the dtype of the first Tensor among `peers`."""
+    if isinstance(x, Tensor):
+        return x
+    if type(x) in (bool, int, float):
+        for peer in peers:
+            if isinstance(peer, Tensor):
+                dtype = np.result_type(peer._array.dtype, x)
+                return Tensor(np.array(x, np.float32 if dtype == np.float64 != peer.dtype else dtype))
+    return tensor(x)
+
+
+class Op:
+    """A differentiable map: how to compute it on arrays, pull a cotangent back, push a tangent forward.
+
+    Arrays are positional and may carry derivatives; everything else is keyword-only and may not.
+    """
+
+    name: str
+
+    def forward(self, *arrays: np.ndarray, **params: Any) -> Any:
+        """The result's array, or (array, saved) with a tuple of arrays for the backward kernel."""
+        raise NotImplementedError
+
+    def vjp(self, out: Tensor, g: Tensor, wanted: Sequence[bool]) -> Sequence[Tensor | None]:
+        """J^T g for each input of `out` that is wanted; None stands for zero."""
+        raise NotImplementedError
+
+    def jvp(self, out: Tensor, tangents: Sequence[Tensor | None]) -> Tensor | None:
+        """J t, given one tangent for each input of `out`; None stands for zero."""
+        raise NotImplementedError
+
+    def __call__(self, *inputs: Any, **params: Any) -> Tensor:
+        tensors = tuple([x if isinstance(x, Tensor) else as_tensor(x, inputs) for x in inputs])
+        array = self.forward(*[x._array for x in tensors], **params)
+        saved: tuple[np.ndarray, ...] = ()
+        if type(array) is tuple:
+            array, saved = array
+        out = Tensor(array if type(array) is np.ndarray else np.asarray(array))
+        if state.recording and out._array.dtype.kind == "f" and any([x.requires_grad for x in tensors]):
+            out.requires_grad = True
+            out.op, out.inputs, out.params, out.saved = self, tensors, params, saved
+            out.scope, out.time = state.scope, next(_clock)
+        if state.watch is not None:
+            state.watch(out)
+        return out
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}>"
+
+
+def order(outputs: Iterable[Tensor], until: Iterable[Tensor] = ()) -> list[Tensor]:
+    """Tensors that `outputs` were made from, inputs first, each once; iterative, so no depth is too deep.
+
+    The walk does not look behind the tensors of `until`.
+    """
+    stop = {id(t) for t in until}
+    done: set[int] = set()
+    topo: list[Tensor] = []
+    stack: list[tuple[Tensor, bool]] = [(t, False) for t in outputs]
+    while stack:
+        t, expanded = stack.pop()
+        if expanded:
+            topo.append(t)
+        elif id(t) not in done:
+            done.add(id(t))
+            if t.inputs and id(t) not in stop:
+                stack.append((t, True))
+                stack.extend([(x, False) for x in t.inputs if id(x) not in done])
+            else:
+                topo.append(t)
+    return topo

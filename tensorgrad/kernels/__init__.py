@@ -1,0 +1,31 @@
+"""Numba kernels: plain functions on arrays, one file per op, forward above backward.  No Tensor, no graph."""
+
+from . import (
+    adamw,
+    attention,
+    cross_entropy,
+    elementwise,
+    gelu,
+    layer_norm,
+    log_softmax,
+    matmul,
+    rms_norm,
+    scatter,
+    silu,
+    softmax,
+)
+
+__all__ = [
+    "adamw",
+    "attention",
+    "cross_entropy",
+    "elementwise",
+    "gelu",
+    "layer_norm",
+    "log_softmax",
+    "matmul",
+    "rms_norm",
+    "scatter",
+    "silu",
+    "softmax",
+]

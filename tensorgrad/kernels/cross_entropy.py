@@ -1,0 +1,103 @@
+"""Cross-entropy of logits x (N, V) against classes t (N,), from the log-sum-exp L = m + log sum_j e^(x_j - m), m = max x:
+
+    nll = (1 - s) (L - x_t) + s (L - mean_j x_j),                      s the label smoothing
+    dnll/dx_j = e^(x_j - L) - (1 - s) 1[j = t] - s / V
+
+Neither the probabilities nor their logarithms are stored; the backward pass makes them again from L. A row whose target is
+`ignore_index` is not even read: its loss and gradient are 0 whatever its logits.
+
+L is kept in float64: at |x| = 1e4 its rounding in float32 would put an error of 5e-4 into every probability. The loop
+subtracts it in two float32 parts. Memory, float32: 4 bytes a logit forward, 8 backward, and the row is read two times
+forward (three with smoothing) from the cache. Arithmetic: about 20 FLOPs a logit each way.
+"""
+
+import numpy as np
+from numba import prange
+
+from tensorgrad.kernels.functions import exp, minus
+from tensorgrad.kernels.jit import parallel, serial
+from tensorgrad.kernels.log_softmax import sum_of_exponentials
+from tensorgrad.kernels.rows import Array, bounds, matrix, pieces, row_max, vector
+
+
+def forward(
+    logits: Array, *, targets: Array, ignore_index: int = -100, label_smoothing: float = 0.0
+) -> tuple[Array, tuple[Array]]:
+    """(N, V) -> nll (N,), and what is saved: L (N,) in float64. Targets other than ignore_index must be in [0, V)."""
+    rows, classes = matrix(logits), vector(targets.astype(np.int64, copy=False))
+    nll, lse = np.zeros(len(rows), rows.dtype), np.zeros(len(rows))
+    _forward.at(4 * rows.size)(rows, classes, ignore_index, label_smoothing, nll, lse, pieces(*rows.shape))
+    return nll, (lse,)
+
+
+def backward(
+    g: Array,
+    nll: Array,
+    saved: tuple[Array],
+    logits: Array,
+    *,
+    targets: Array,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+) -> tuple[Array]:
+    """dL/dnll (N,) -> dL/dlogits (N, V)."""
+    rows, classes = matrix(logits), vector(targets.astype(np.int64, copy=False))
+    dx = np.empty(logits.shape, rows.dtype)
+    _backward.at(4 * rows.size)(
+        vector(g), rows, classes, ignore_index, label_smoothing, saved[0], dx, pieces(*rows.shape)
+    )
+    return (dx,)
+
+
+@parallel
+def _forward(x, targets, ignore_index, smoothing, nll, lse, chunks):
+    for c in prange(chunks):
+        start, stop = bounds(c, chunks, len(x))
+        _forward_rows(x[start:stop], targets[start:stop], ignore_index, smoothing, nll[start:stop], lse[start:stop])
+
+
+@serial
+def _forward_rows(x, targets, ignore_index, smoothing, nll, lse):
+    for i in range(len(x)):
+        if targets[i] != ignore_index:
+            most = row_max(x[i])
+            lse[i] = most + np.log(np.float64(sum_of_exponentials(x[i], most)))
+            loss = lse[i] - x[i, targets[i]]
+            if smoothing > 0:
+                loss = (1 - smoothing) * loss + smoothing * (lse[i] - _mean(x[i]))
+            nll[i] = loss
+
+
+@serial
+def _mean(x):
+    total = 0.0
+    for j in range(x.size):
+        total += x[j]
+    return total / x.size
+
+
+@parallel
+def _backward(g, x, targets, ignore_index, smoothing, lse, dx, chunks):
+    for c in prange(chunks):
+        start, stop = bounds(c, chunks, len(x))
+        _backward_rows(
+            g[start:stop], x[start:stop], targets[start:stop], ignore_index, smoothing, lse[start:stop], dx[start:stop]
+        )
+
+
+@serial
+def _backward_rows(g, x, targets, ignore_index, smoothing, lse, dx):
+    for i in range(len(x)):
+        if targets[i] == ignore_index:
+            dx[i] = 0
+        else:
+            _backward_row(g[i], x[i], lse[i], x.dtype.type(smoothing / x.shape[1]), dx[i])
+            dx[i, targets[i]] -= g[i] * x.dtype.type(1 - smoothing)
+
+
+@serial
+def _backward_row(g, x, lse, share, dx):
+    high = x.dtype.type(lse)
+    low = x.dtype.type(lse - high)
+    for j in range(x.size):
+        dx[j] = g * (exp(minus(x[j], high, low)) - share)

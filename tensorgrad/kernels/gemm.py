@@ -1,0 +1,358 @@
+"""C = beta C + A B on one thread, over addresses: the product that other kernels call.
+
+    gemm_block(gemm, beta, m, n, k, a, ars, acs, b, brs, bcs, c, crs, scratch)
+
+    gemm        address(dtype), taken in Python and passed to the kernel as an argument: the product is compiled once and
+                called through a pointer, for a copy of it in every kernel would take seconds to compile
+    beta        0 (C is not read), 1 (add to C) or any other factor; its type, float32 or float64, is that of all three
+    m, n, k     A is (m, k), B is (k, n), C is (m, n); k >= 1
+    a, b, c     addresses of their first elements, e.g. array.ctypes.data
+    ars, acs    bytes from one row, one column, of A to the next; any sign. So are brs, bcs of B and crs of C. Fast when
+                each of A and B has a unit stride (the size of an element); B must have one, and so must C along its rows
+    scratch     address of SCRATCH bytes that no other thread uses, e.g. np.empty(SCRATCH, np.uint8).ctypes.data
+
+Cost: each element of C is k multiply-adds, so 2 m n k FLOPs over (m k + k n + m n) elements. A core does two vector
+multiply-adds a cycle but loads only two vectors, so a loaded value must serve many times. The innermost tile keeps ROWS x 2
+vectors of C in registers: one step of k loads 2 vectors of B and ROWS numbers of A for 2 ROWS multiply-adds, and C is
+touched once per DEPTH steps. The registers bound ROWS: 12 x 2 sums + 2 of B + 1 of A <= 32, or 6 x 2 + 3 <= 16. Around it
+(Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008, sections 4 and 5), blocks keep what is
+reused near: panels of B, DEPTH x 2 vectors and contiguous, are packed into the second-level cache and each serves every
+row of A; a tile's rows of A stay in the first level while all panels pass.
+
+Every element of C is summed over k in one order that depends on k alone, so that no split of the rows or columns, over
+tiles, panels or threads, changes a bit of the result.
+"""
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numba.np.numpy_support import from_dtype
+
+from tensorgrad.kernels.jit import code_address, inline, serial
+from tensorgrad.kernels.simd import INTEGER, LANES, REGISTERS, Vectors, integer
+
+ROWS = 12 if REGISTERS == 32 else 6  # of a tile
+WIDTH = LANES * 4  # bytes of a vector
+PANEL = 2 * WIDTH  # bytes of a row of a panel of B
+DEPTH = 384  # steps of k in a block
+BLOCK_COLUMNS = 1536  # bytes: columns of B packed at a time
+BLOCK_ROWS = 960  # bytes of a column of A in a block
+PADDING = 64  # bytes that keep the rows of a copied block of A off the same cache set
+SCRATCH = DEPTH * BLOCK_COLUMNS + (DEPTH + ROWS) * (BLOCK_ROWS + 2 * ROWS * 8 + PADDING) + 64
+DOTS = 8  # rows of a matrix-vector product at a time
+
+
+@functools.cache
+def address(dtype: np.dtype) -> int:
+    """Of the product's machine code for float32 or float64; compiles it on first use."""
+    return code_address(_gemm, (from_dtype(dtype), *[types.int64] * 12))
+
+
+@intrinsic
+def gemm_block(typing, gemm, beta, m, n, k, a, ars, acs, b, brs, bcs, c, crs, scratch):
+    def emit(context, builder, signature, args):
+        function = ir.FunctionType(ir.VoidType(), [arg.type for arg in args[1:]])
+        builder.call(builder.inttoptr(args[0], function.as_pointer()), args[1:])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, beta, *[types.int64] * 12), emit
+
+
+@serial
+def _gemm(beta, m, n, k, a, ars, acs, b, brs, bcs, c, crs, scratch):
+    size = item_size(beta)
+    if m == 1 and acs == size and brs == size:
+        _matrix_vector(beta, n, k, b, bcs, a, c, size)
+    elif n == 1 and acs == size and brs == size:
+        _matrix_vector(beta, m, k, a, ars, b, c, crs)
+    else:
+        _matrix_matrix(beta, m, n, k, a, ars, acs, b, brs, bcs, c, crs, (scratch + 63) // 64 * 64)
+
+
+@inline
+def _matrix_vector(beta, n, k, w, wrs, x, y, ys):
+    """y = beta y + W x; W is (n, k) with contiguous rows, x is contiguous."""
+    done = n // DOTS * DOTS
+    for i in range(0, done, DOTS):
+        dot_rows(beta, k, w + i * wrs, wrs, x, y + i * ys, ys)
+    for i in range(done, n):
+        dot_row(beta, k, w + i * wrs, wrs, x, y + i * ys, ys)
+
+
+@inline
+def _matrix_matrix(beta, m, n, k, a, ars, acs, b, brs, bcs, c, crs, scratch):
+    size = item_size(beta)
+    columns = BLOCK_COLUMNS // size
+    blocks = (k + DEPTH - 1) // DEPTH
+    depth = ((k + blocks - 1) // blocks + 15) // 16 * 16  # equal blocks, whole cache lines
+    for n0 in range(0, n, columns):
+        nc = min(columns, n - n0)
+        for k0 in range(0, k, depth):
+            kc = min(depth, k - k0)
+            _pack(beta, kc, nc, b + k0 * brs + n0 * bcs, brs, bcs, scratch)
+            keep = beta if k0 == 0 else type(beta)(1)
+            _rows_by_panels(keep, m, nc, kc, a + k0 * acs, ars, acs, scratch, c + n0 * size, crs)
+
+
+@inline
+def _pack(beta, k, n, b, brs, bcs, panels):
+    """Copy B into panels, each k rows of PANEL bytes, one after the other."""
+    size = item_size(beta)
+    for j in range(0, n, PANEL // size):
+        panel = panels + j * k * size
+        if bcs == size:
+            pack_rows(beta, k, min(PANEL // size, n - j), b + j * bcs, brs, panel)
+        else:
+            for half in range(0, min(PANEL // size, n - j), WIDTH // size):
+                pack_columns(beta, k, min(WIDTH // size, n - j - half), b + (j + half) * bcs, bcs, panel + half * size)
+
+
+@inline
+def _rows_by_panels(beta, m, n, k, a, ars, acs, panels, c, crs):
+    """C = beta C + A B for packed B, a block of A's rows at a time, copied where its own layout is unkind."""
+    size = item_size(beta)
+    copies = n * size > 384 and (abs(acs) > 1024 if acs != size else ars % 1024 == 0)
+    block = panels + DEPTH * BLOCK_COLUMNS
+    most = BLOCK_ROWS // size
+    blocks = (m + most - 1) // most
+    rows = ((m + blocks - 1) // blocks + ROWS - 1) // ROWS * ROWS
+    for m0 in range(0, m, rows):
+        mc = min(rows, m - m0)
+        if not copies:
+            _tiles(beta, mc, n, k, a + m0 * ars, ars, acs, panels, c + m0 * crs, crs)
+        elif acs == size:
+            _copy(mc, k * size, a + m0 * ars, ars, block, DEPTH * size + PADDING)
+            _tiles(beta, mc, n, k, block, DEPTH * size + PADDING, size, panels, c + m0 * crs, crs)
+        else:
+            _copy(k, mc * size, a + m0 * ars, acs, block, (most + ROWS) * size + PADDING)
+            _tiles(beta, mc, n, k, block, size, (most + ROWS) * size + PADDING, panels, c + m0 * crs, crs)
+
+
+@inline
+def _copy(rows, length, source, srs, target, trs):
+    for i in range(rows):
+        copy_bytes(target + i * trs, source + i * srs, length)
+
+
+@inline
+def _tiles(beta, m, n, k, a, ars, acs, panels, c, crs):
+    size = item_size(beta)
+    tiles = (m + ROWS - 1) // ROWS
+    for t in range(tiles):
+        i, end = m * t // tiles, m * (t + 1) // tiles  # equal tiles: 13 rows are 6 + 7, not 12 + 1
+        for j in range(0, n, PANEL // size):
+            columns = min(PANEL // size, n - j)
+            tile(beta, end - i, columns, k, a + i * ars, ars, acs, panels + j * k * size, c + i * crs + j * size, crs)
+
+
+# What follows writes LLVM code: each intrinsic becomes a call of one function, written once a module and float type.
+
+
+@intrinsic
+def item_size(typing, beta):
+    """Bytes of a number of beta's type."""
+    return types.int64(beta), lambda context, builder, signature, args: integer(beta.bitwidth // 8)
+
+
+@intrinsic
+def copy_bytes(typing, target, source, count):
+    def emit(context, builder, signature, args):
+        pointers = [builder.inttoptr(x, ir.IntType(8).as_pointer()) for x in args[:2]]
+        cgutils.raw_memcpy(builder, *pointers, args[2], 1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), emit
+
+
+@intrinsic
+def tile(typing, beta, m, n, k, a, ars, acs, panel, c, crs):
+    """C = beta C + A B for m <= ROWS rows and the n <= 2 vectors of columns of one panel."""
+    return _call(_write_tile, beta, 9)
+
+
+@intrinsic
+def pack_rows(typing, beta, k, n, b, brs, panel):
+    """panel[i, :n] = B[i, :n], the rest zero; the rows of B are contiguous."""
+    return _call(_write_pack_rows, beta, 5)
+
+
+@intrinsic
+def pack_columns(typing, beta, k, n, b, bcs, panel):
+    """panel[i, :n] = B[i, :n] for n <= one vector; the columns of B are contiguous; lanes from n on repeat the last."""
+    return _call(_write_pack_columns, beta, 5)
+
+
+@intrinsic
+def dot_rows(typing, beta, k, w, wrs, x, y, ys):
+    """y = beta y + W x for DOTS rows of W."""
+    return _call(_write_dot_rows, beta, 6)
+
+
+@intrinsic
+def dot_row(typing, beta, k, w, wrs, x, y, ys):
+    """y = beta y + W x for one row of W."""
+    return _call(_write_dot_row, beta, 6)
+
+
+def _call(write: Callable, beta: types.Float, integers: int) -> tuple:
+    """Signature and code of an intrinsic f(beta, ..integers) that calls what write(vectors, beta, ..integers) writes."""
+
+    def emit(context, builder, signature, args):
+        builder.call(_function(builder.module, write, beta, [arg.type for arg in args]), args)
+        return context.get_dummy_value()
+
+    return types.void(beta, *[types.int64] * integers), emit
+
+
+def _function(module: ir.Module, write: Callable, element: types.Float, arguments: list, *shape: int) -> ir.Function:
+    name = ".".join([write.__name__, str(element), *map(str, shape)])
+    if name not in module.globals:
+        function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), name)
+        function.linkage = "internal"
+        function.attributes.add("noinline")
+        builder = ir.IRBuilder(function.append_basic_block())
+        write(Vectors(builder, element), *shape, *function.args)
+        builder.ret_void()
+    return module.globals[name]
+
+
+def _write_tile(v: Vectors, beta, m, n, *rest) -> None:
+    """Jump to the tile for this many rows and vectors."""
+    build = v.builder
+    wide = build.zext(build.icmp_signed(">", n, integer(v.lanes)), INTEGER)
+    end = build.append_basic_block()
+    switch = build.switch(build.add(build.mul(m, integer(2)), wide), end)
+    element = types.float32 if v.size == 4 else types.float64
+    args = [beta, n, *rest]
+    for rows in range(1, ROWS + 1):
+        for vectors in (1, 2):
+            build.position_at_end(build.append_basic_block())
+            switch.add_case(integer(2 * rows + vectors - 1), build.block)
+            build.call(_function(build.module, _write_one_tile, element, [x.type for x in args], rows, vectors), args)
+            build.branch(end)
+    build.position_at_end(end)
+
+
+def _write_one_tile(v: Vectors, rows: int, vectors: int, beta, n, k, a, ars, acs, panel, c, crs) -> None:
+    build, entry = v.builder, v.builder.block
+    row_of_a = [build.mul(ars, integer(i)) for i in range(rows)]
+    row_of_c = [v.at(c, build.mul(crs, integer(i))) for i in range(rows)]
+    loop, after = build.append_basic_block(), build.append_basic_block()
+    build.branch(loop)
+    build.position_at_end(loop)
+    left, column, row = (_variable(build, x, entry) for x in (k, a, panel))
+    sums = [[_variable(build, v.zero, entry) for _ in range(vectors)] for _ in range(rows)]
+    loaded = [v.load(v.at(row, j * v.width)) for j in range(vectors)]
+    for i in range(rows):
+        factor = v.splat(v.scalar(v.at(column, row_of_a[i])))
+        for j in range(vectors):
+            old = sums[i][j]
+            sums[i][j] = v.multiply_add(factor, loaded[j], old)
+            old.add_incoming(sums[i][j], loop)
+    column.add_incoming(v.at(column, acs), loop)
+    row.add_incoming(v.at(row, PANEL), loop)
+    left.add_incoming(v.at(left, -1), loop)
+    build.cbranch(build.icmp_signed(">", left, integer(1)), loop, after)
+    build.position_at_end(after)
+    _write_sums(v, sums, beta, n, row_of_c)
+
+
+def _variable(build: ir.IRBuilder, start: ir.Value, entry: ir.Block) -> ir.PhiInstr:
+    variable = build.phi(start.type)
+    variable.add_incoming(start, entry)
+    return variable
+
+
+def _write_sums(v: Vectors, sums: list, beta, n, row_of_c: list) -> None:
+    """C = beta C + sums, without touching the columns from n on."""
+    build, last = v.builder, len(sums[0]) - 1
+    tail = v.mask(build.sub(n, integer(last * v.lanes)))
+    factor = v.splat(beta)
+
+    def write(masked: bool, keep: bool) -> None:
+        for row, address in zip(sums, row_of_c, strict=True):
+            for j, value in enumerate(row):
+                where, mask = v.at(address, j * v.width), tail if masked and j == last else None
+                v.store(v.multiply_add(factor, v.load(where, mask), value) if keep else value, where, mask)
+
+    keeps = build.fcmp_unordered("!=", beta, ir.Constant(beta.type, 0.0))
+    whole = build.icmp_signed(">=", n, integer(len(sums[0]) * v.lanes))
+    with build.if_else(keeps) as (yes, no):
+        for keep, branch in ((True, yes), (False, no)):
+            with branch, build.if_else(whole) as (full, part):
+                with full:
+                    write(False, keep)
+                with part:
+                    write(True, keep)
+
+
+def _write_pack_rows(v: Vectors, beta, k, n, b, brs, panel) -> None:
+    build = v.builder
+    masks = [v.mask(build.sub(n, integer(j * v.lanes))) for j in range(2)]
+    with cgutils.for_range(build, k) as loop:
+        source = v.at(b, build.mul(loop.index, brs))
+        target = v.at(panel, build.mul(loop.index, integer(PANEL)))
+        for j in range(2):
+            v.store(v.load(v.at(source, j * v.width), masks[j]), v.at(target, j * v.width))
+
+
+def _write_pack_columns(v: Vectors, beta, k, n, b, bcs, panel) -> None:
+    """A square of lanes x lanes at a time is loaded by columns and transposed in registers."""
+    build = v.builder
+    last = build.sub(n, integer(1))
+    columns = []
+    for j in range(v.lanes):
+        inside = build.icmp_signed("<", integer(j), last)
+        columns.append(v.at(b, build.mul(build.select(inside, integer(j), last), bcs)))
+
+    def square(start, rows, mask=None) -> None:
+        """rows is a number, or a mask's run-time count"""
+        offset, target = build.mul(start, integer(v.size)), v.at(panel, build.mul(start, integer(PANEL)))
+        for i, row in enumerate(v.transpose([v.load(v.at(x, offset), mask) for x in columns])):
+            with build.if_then(build.icmp_signed("<", integer(i), rows)):
+                v.store(row, v.at(target, i * PANEL))
+
+    squares = build.sdiv(k, integer(v.lanes))
+    with cgutils.for_range(build, squares) as loop:
+        square(build.mul(loop.index, integer(v.lanes)), integer(v.lanes))
+    done = build.mul(squares, integer(v.lanes))
+    rest = build.sub(k, done)
+    with build.if_then(build.icmp_signed(">", rest, integer(0))):
+        square(done, rest, v.mask(rest))
+
+
+def _write_dot_rows(v: Vectors, *args) -> None:
+    _write_dots(v, DOTS, *args)
+
+
+def _write_dot_row(v: Vectors, *args) -> None:
+    _write_dots(v, 1, *args)
+
+
+def _write_dots(v: Vectors, rows: int, beta, k, w, wrs, x, y, ys) -> None:
+    build = v.builder
+    sums = [cgutils.alloca_once_value(build, v.zero) for _ in range(rows)]
+
+    def step(offset, mask=None) -> None:
+        shared = v.load(v.at(x, offset), mask)
+        for i, total in enumerate(sums):
+            row = v.load(v.at(w, build.mul(wrs, integer(i)), offset), mask)
+            build.store(v.multiply_add(row, shared, build.load(total)), total)
+
+    vectors = build.sdiv(k, integer(v.lanes))
+    with cgutils.for_range(build, vectors) as loop:
+        step(build.mul(loop.index, integer(v.width)))
+    step(build.mul(vectors, integer(v.width)), v.mask(build.srem(k, integer(v.lanes))))
+    for i, total in enumerate(sums):
+        where = v.at(y, build.mul(ys, integer(i)))
+        value = v.sum(build.load(total))
+        with build.if_else(build.fcmp_unordered("!=", beta, ir.Constant(beta.type, 0.0))) as (keep, replace):
+            with keep:
+                v.store_scalar(build.fadd(build.fmul(beta, v.scalar(where)), value), where)
+            with replace:
+                v.store_scalar(value, where)

@@ -1,0 +1,84 @@
+"""Log-softmax over the last axis: y_i = (x_i - m) - log sum_j e^(x_j - m) with m = max x.
+
+Forward: three passes over a row that stays in the cache: the maximum; the sum of exponentials, never stored; the result.
+Backward: dy_i/dx_j = 1[i = j] - e^y_j, so dx = g - e^y sum_j g_j: two passes.
+Memory, float32: 8 bytes an element forward, 12 backward. Arithmetic: about 20 FLOPs an element each way.
+A row of -inf alone is nan, as IEEE arithmetic has it.
+"""
+
+import numpy as np
+from numba import prange
+
+from tensorgrad.kernels.functions import exp, minus
+from tensorgrad.kernels.jit import parallel, serial
+from tensorgrad.kernels.rows import Array, bounds, matrix, pieces, row_max
+
+
+def forward(x: Array) -> tuple[Array, tuple[()]]:
+    """(.., n) -> (.., n)."""
+    y = np.empty(x.shape, x.dtype)
+    if x.size:
+        rows = matrix(x)
+        _forward.at(4 * x.size)(rows, y.reshape(rows.shape), pieces(*rows.shape))
+    return y, ()
+
+
+def backward(g: Array, y: Array, saved: tuple[()], x: Array) -> tuple[Array]:
+    """dL/dy (.., n) -> dL/dx (.., n)."""
+    dx = np.empty(x.shape, x.dtype)
+    if x.size:
+        rows = matrix(y)
+        _backward.at(4 * x.size)(matrix(g), rows, dx.reshape(rows.shape), pieces(*rows.shape))
+    return (dx,)
+
+
+@serial
+def sum_of_exponentials(x, most):
+    """sum_j e^(x_j - most)."""
+    total = x.dtype.type(0)
+    for j in range(x.size):
+        total += exp(x[j] - most)
+    return total
+
+
+@parallel
+def _forward(x, y, chunks):
+    for c in prange(chunks):
+        start, stop = bounds(c, chunks, len(x))
+        _forward_rows(x[start:stop], y[start:stop])
+
+
+@serial
+def _forward_rows(x, y):
+    for i in range(len(x)):
+        _forward_row(x[i], y[i])
+
+
+@serial
+def _forward_row(x, y):
+    most = row_max(x)
+    normalizer = x.dtype.type(np.log(sum_of_exponentials(x, most)))
+    for j in range(x.size):
+        y[j] = minus(x[j], most, normalizer)
+
+
+@parallel
+def _backward(g, y, dx, chunks):
+    for c in prange(chunks):
+        start, stop = bounds(c, chunks, len(g))
+        _backward_rows(g[start:stop], y[start:stop], dx[start:stop])
+
+
+@serial
+def _backward_rows(g, y, dx):
+    for i in range(len(g)):
+        _backward_row(g[i], y[i], dx[i])
+
+
+@serial
+def _backward_row(g, y, dx):
+    total = y.dtype.type(0)
+    for j in range(y.size):
+        total += g[j]
+    for j in range(y.size):
+        dx[j] = g[j] - exp(y[j]) * total

@@ -1,0 +1,86 @@
+"""What the kernels that work row by row share: how arrays are laid out for them, and how rows are shared among threads."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tensorgrad.kernels.functions import F, I32, I64, D, by_dtype
+from tensorgrad.kernels.jit import inline, serial
+
+Array = np.ndarray[Any, Any]
+
+
+class _Writable:
+    """Presents a read-only array as writable. Kernels never write to their inputs, but Numba counts the two as different
+    types and would compile everything twice."""
+
+    def __init__(self, array: Array) -> None:
+        self.owner = array
+        self.__array_interface__ = {**array.__array_interface__, "data": (array.ctypes.data, False)}
+
+
+def contiguous(x: Array) -> Array:
+    """x with at least one axis, C-contiguous and aligned, copied only if it is not; of one type to the compiler."""
+    x = np.ascontiguousarray(x)
+    if not x.flags.aligned:
+        return x.copy()
+    return x if x.flags.writeable else np.asarray(_Writable(x))
+
+
+def vector(x: Array) -> Array:
+    """(..) -> (x.size,), contiguous."""
+    return contiguous(x).reshape(-1)
+
+
+def matrix(x: Array) -> Array:
+    """(.., n) -> (rows, n), contiguous."""
+    return contiguous(x).reshape(math.prod(x.shape[:-1]), x.shape[-1])
+
+
+@inline
+def bounds(chunk, chunks, n):
+    """Where chunk number `chunk` of `chunks` nearly equal pieces of range(n) begins and ends."""
+    return n * chunk // chunks, n * (chunk + 1) // chunks
+
+
+def pieces(items: int, size: int = 1) -> int:
+    """How many chunks to cut `items` items of `size` elements into: of 4096 elements or more, and at most 64 chunks.
+    It depends on the shape alone, so that sums over chunks do not depend on the number of threads."""
+    return min(max(items * size // 4096, 1), items, 64)
+
+
+@serial
+def add_chunks(sums):
+    """sums[0] = sums[1] + sums[2] + .., one after the other."""
+    for c in range(1, len(sums)):
+        for j in range(sums.shape[1]):
+            sums[0, j] += sums[c, j]
+
+
+@inline
+def _flip32(bits):
+    return I32(bits ^ (I32(bits >> 31) & I32(0x7FFFFFFF)))
+
+
+@inline
+def _flip64(bits):
+    return I64(bits ^ ((bits >> 63) & I64(0x7FFFFFFFFFFFFFFF)))
+
+
+_to_ordered = by_dtype(inline(lambda x: _flip32(F(x).view(I32))), inline(lambda x: _flip64(D(x).view(I64))))
+_from_ordered = by_dtype(inline(lambda key: I32(_flip32(key)).view(F)), inline(lambda key: I64(_flip64(key)).view(D)))
+
+
+@serial
+def row_max(x):
+    """The largest element of a vector; of nan, some nan or what is largest beside it.
+
+    Compared as integers in the same order (the bits, with those of negative numbers inverted): the maximum of floats is
+    not vectorised unless NaN is ruled out.
+    """
+    most = _to_ordered(x[0])
+    for i in range(1, x.size):
+        key = _to_ordered(x[i])
+        most = key if key > most else most
+    return _from_ordered(most)

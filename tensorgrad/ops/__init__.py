@@ -1,0 +1,1 @@
+"""The op library: every op is one of the four kinds in kinds.py."""

@@ -1,0 +1,325 @@
+"""Ops with a definition and a kernel: the definition is the mathematics, in Tensor ops; the kernel computes it in one pass."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+
+from .. import kernels, random
+from ..graph import Tensor, as_tensor
+from .elementwise import erf, exp, log, sigmoid, softplus, square, tanh, where
+from .index import indices, take_along_axis
+from .kinds import fused
+from .linalg import _matmul, matmul
+from .reduce import logsumexp, max, mean, sum
+from .shape import _reshape, concat, matrix_transpose, moveaxis
+
+Reduction = Literal["mean", "sum", "none"]
+
+
+# Softmax and what is built on it
+
+
+@fused(kernels.softmax)
+def _softmax(x):
+    """(.., n) -> (.., n);  y_i = exp x_i / sum_j exp x_j."""
+    e = exp(x - _still(max(x, -1, keepdims=True)))
+    return e / sum(e, -1, keepdims=True)
+
+
+@fused(kernels.log_softmax)
+def _log_softmax(x):
+    """(.., n) -> (.., n);  y_i = x_i - log sum_j exp x_j."""
+    shifted = x - _still(max(x, -1, keepdims=True))
+    return shifted - log(sum(exp(shifted), -1, keepdims=True))
+
+
+def _still(x: Tensor) -> Tensor:
+    """A shift that cancels: constant for every derivative, and 0 instead of -inf or inf."""
+    return Tensor(np.where(np.isfinite(x._array), x._array, np.where(np.isnan(x._array), x._array, 0)).astype(x.dtype))
+
+
+def _along(op: Any, x: Any, axis: int) -> Tensor:
+    x = as_tensor(x)
+    if x.ndim == 0:
+        x = _reshape(x, shape=(1,))
+        return _reshape(op(x), shape=())
+    return op(x) if axis in (-1, x.ndim - 1) else moveaxis(op(moveaxis(x, axis, -1)), -1, axis)
+
+
+def softmax(x: Any, axis: int = -1) -> Tensor:
+    """y_i = exp x_i / sum_j exp x_j along `axis`;  nan where all x are -inf."""
+    return _along(_softmax, x, axis)
+
+
+def log_softmax(x: Any, axis: int = -1) -> Tensor:
+    """y_i = x_i - log sum_j exp x_j along `axis`."""
+    return _along(_log_softmax, x, axis)
+
+
+@fused(kernels.cross_entropy)
+def _cross_entropy(logits, *, targets, ignore_index, label_smoothing):
+    """(N, V), (N,) -> (N,);  y = (1 - e)(lse - x_t) + e (lse - mean_j x_j), 0 for ignored targets."""
+    used = targets != ignore_index
+    x = where(used[:, None], logits, 0.0)
+    lse = logsumexp(x, -1)
+    chosen = take_along_axis(x, np.where(used, targets, 0)[:, None], -1).reshape(-1)
+    y = lse - chosen
+    if label_smoothing:
+        y = (1 - label_smoothing) * y + label_smoothing * (lse - mean(x, -1))
+    return where(used, y, 0.0)
+
+
+def cross_entropy(
+    logits: Any, targets: Any, ignore_index: int = -100, label_smoothing: float = 0.0, reduction: Reduction = "mean"
+) -> Tensor:
+    """(.., V), (..) integers -> mean over targets t != ignore_index of -log softmax(x)_t; classes are the last axis.
+
+    With label smoothing e, the target is (1 - e) one-hot + e / V (Szegedy et al. 2016, section 7).  0 when every target is
+    ignored.  Targets of the shape of the logits are probabilities.  Raises IndexError for a target outside [0, V).
+    """
+    logits = as_tensor(logits)
+    targets = targets._array if isinstance(targets, Tensor) else np.asarray(targets)
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"label_smoothing must be in [0, 1], got {label_smoothing}")
+    classes = logits.shape[-1]
+    if targets.shape == logits.shape and targets.dtype.kind == "f":
+        wanted = targets * (1 - label_smoothing) + label_smoothing / classes
+        return _reduced(-sum(log_softmax(logits) * wanted.astype(logits.dtype), -1), reduction, math.prod(logits.shape[:-1]))
+    if targets.shape != logits.shape[:-1]:
+        raise ValueError(f"cross_entropy: targets of shape {targets.shape} do not fit logits of shape {logits.shape}")
+    used = targets != ignore_index
+    if targets.size and (bad := used & ((targets < 0) | (targets >= classes))).any():
+        where_ = np.unravel_index(int(np.argmax(bad)), targets.shape)
+        raise IndexError(f"cross_entropy: target {targets[where_]} at {tuple(map(int, where_))} is not a class of 0 .. {classes - 1}")
+    rows = _reshape(logits, shape=(math.prod(targets.shape), classes))
+    flat = indices(np.where(used, targets, 0), classes, "cross_entropy", "the classes").reshape(-1)
+    flat = np.where(used.reshape(-1), flat, ignore_index)
+    losses = _cross_entropy(rows, targets=flat, ignore_index=int(ignore_index), label_smoothing=float(label_smoothing))
+    return _reduced(_reshape(losses, shape=targets.shape), reduction, int(used.sum()))
+
+
+def _reduced(losses: Tensor, reduction: Reduction, count: int) -> Tensor:
+    if reduction == "none":
+        return losses
+    if reduction == "sum":
+        return sum(losses)
+    if reduction == "mean":
+        return sum(losses) / (count or 1)
+    raise ValueError(f"reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
+
+
+def _same_shape(name: str, a: Tensor, b: Tensor) -> None:
+    if a.shape != b.shape:
+        raise ValueError(f"{name}: shapes {a.shape} and {b.shape} differ")
+
+
+def binary_cross_entropy(logits: Any, targets: Any, reduction: Reduction = "mean") -> Tensor:
+    """y = softplus(x) - t x = -(t log p + (1 - t) log(1 - p)) with p = sigmoid x, the log-odds x given, t in [0, 1]."""
+    logits = as_tensor(logits)
+    targets = as_tensor(targets, [logits])
+    _same_shape("binary_cross_entropy", logits, targets)
+    return _reduced(softplus(logits) - targets * logits, reduction, logits.size)
+
+
+def mse_loss(x: Any, target: Any, reduction: Reduction = "mean") -> Tensor:
+    """y = (x - t)^2.  Raises ValueError if the shapes differ."""
+    x = as_tensor(x)
+    target = as_tensor(target, [x])
+    _same_shape("mse_loss", x, target)
+    return _reduced(square(x - target), reduction, x.size)
+
+
+def kl_div(log_q: Any, p: Any, reduction: Reduction = "sum") -> Tensor:
+    """KL(p || q) = sum_i p_i (log p_i - log q_i), with 0 log 0 = 0, from log q and p."""
+    log_q = as_tensor(log_q)
+    p = as_tensor(p, [log_q])
+    _same_shape("kl_div", log_q, p)
+    some = p._array > 0
+    return _reduced(where(some, p * (log(where(some, p, 1.0)) - log_q), 0.0), reduction, p.size)
+
+
+# Normalisation
+
+
+@fused(kernels.layer_norm)
+def _layer_norm(x, weight=None, bias=None, *, eps):
+    """(.., n) -> (.., n);  y = (x - mean) / sqrt(var + eps) * weight + bias."""
+    centred = x - mean(x, -1, keepdims=True)
+    y = centred / (mean(square(centred), -1, keepdims=True) + eps) ** 0.5
+    y = y if weight is None else y * weight
+    return y if bias is None else y + bias
+
+
+def layer_norm(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
+    """(.., n) -> (.., n);  y = (x - mean) / sqrt(var + eps) * weight + bias over the last axis (Ba et al. 2016, eq. 4)."""
+    if weight is None and bias is not None:
+        return _layer_norm(x, eps=float(eps)) + bias
+    return _layer_norm(*[part for part in (x, weight, bias) if part is not None], eps=float(eps))
+
+
+@fused(kernels.rms_norm)
+def _rms_norm(x, weight=None, *, eps):
+    """(.., n) -> (.., n);  y = x / sqrt(mean x^2 + eps) * weight."""
+    y = x / (mean(square(x), -1, keepdims=True) + eps) ** 0.5
+    return y if weight is None else y * weight
+
+
+def rms_norm(x: Any, weight: Any = None, eps: float = 1e-6) -> Tensor:
+    """(.., n) -> (.., n);  y = x / sqrt(mean x^2 + eps) * weight over the last axis (Zhang and Sennrich 2019, eq. 4)."""
+    return _rms_norm(*[part for part in (x, weight) if part is not None], eps=float(eps))
+
+
+# Activations
+
+
+@fused(kernels.gelu)
+def _gelu(x, *, approximate):
+    """y = x Phi(x), Phi the distribution function of the standard normal."""
+    if approximate == "tanh":
+        return 0.5 * x * (1 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+    return 0.5 * x * (1 + erf(x * math.sqrt(0.5)))
+
+
+def gelu(x: Any, approximate: Literal["none", "tanh"] = "none") -> Tensor:
+    """y = x Phi(x) = x/2 (1 + erf(x / sqrt 2)), or its tanh approximation (Hendrycks and Gimpel 2016, section 2)."""
+    if approximate not in ("none", "tanh"):
+        raise ValueError(f"approximate must be 'none' or 'tanh', got {approximate!r}")
+    return _gelu(x, approximate=approximate)
+
+
+@fused(kernels.silu)
+def silu(x):
+    """y = x sigmoid(x)  (Elfwing et al. 2017, eq. 3)."""
+    return x * sigmoid(x)
+
+
+# Linear maps and attention
+
+
+def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
+    """(.., n), (m, n), (m,) -> (.., m);  y = x W^T + b."""
+    x = as_tensor(x, [weight])
+    weight = as_tensor(weight)
+    if weight.ndim != 2 or x.ndim < 1 or x.shape[-1] != weight.shape[1]:
+        raise ValueError(f"linear: x of shape {x.shape} does not fit a weight of shape {weight.shape}, (outputs, inputs)")
+    rows = _reshape(x, shape=(math.prod(x.shape[:-1]), x.shape[-1]))
+    y = matmul(rows, matrix_transpose(weight))
+    y = y if bias is None else y + bias
+    return _reshape(y, shape=(*x.shape[:-1], weight.shape[0]))
+
+
+@fused(kernels.attention)
+def _attention(q, k, v, *, causal, scale):
+    """(B, H, T, d), (B, G, S, d), (B, G, S, e) -> (B, H, T, e);  y = softmax(scale q k^T) v."""
+    return _attend(q, k, v, None, None, causal, scale, 0.0, None)
+
+
+def _attend(q, k, v, bias, mask, causal, scale, dropout_p, rng) -> Tensor:
+    heads, groups = q.shape[-3] if q.ndim > 2 else 1, k.shape[-3] if k.ndim > 2 else 1
+    if heads != groups:  # each key and value serves several heads
+        q = _reshape(q, shape=(*q.shape[:-3], groups, heads // groups, *q.shape[-2:]))
+        k, v = (_reshape(x, shape=(*x.shape[:-2], 1, *x.shape[-2:])) for x in (k, v))
+    scores = _matmul(q, matrix_transpose(k)) * scale
+    if heads != groups:
+        scores = _reshape(scores, shape=(*scores.shape[:-4], heads, *scores.shape[-2:]))
+    if bias is not None:
+        scores = scores + bias
+    weights = _masked_softmax(scores, _visible(scores.shape, mask, causal))
+    weights = dropout(weights, dropout_p, rng=rng) if dropout_p else weights
+    if heads != groups:
+        weights = _reshape(weights, shape=(*weights.shape[:-3], groups, heads // groups, *weights.shape[-2:]))
+        y = _matmul(weights, v)
+        return _reshape(y, shape=(*y.shape[:-4], heads, *y.shape[-2:]))
+    return _matmul(weights, v)
+
+
+def _visible(shape: tuple[int, ...], mask: np.ndarray | None, causal: bool) -> np.ndarray | None:
+    """Which keys each query sees: True in `mask`, and when causal none later than itself, the last query seeing all."""
+    seen = None
+    if causal:
+        seen = np.tri(shape[-2], shape[-1], shape[-1] - shape[-2], dtype=bool)
+    if mask is not None:
+        seen = mask if seen is None else mask & seen
+    return seen
+
+
+def _masked_softmax(scores: Tensor, seen: np.ndarray | None) -> Tensor:
+    """Softmax over the entries that are seen; a row that sees nothing is 0, with derivative 0."""
+    if seen is None:
+        return _softmax(scores)
+    top = np.max(scores._array, -1, keepdims=True, where=np.broadcast_to(seen, scores.shape), initial=-np.inf)
+    top = Tensor(np.where(np.isfinite(top), top, 0).astype(scores.dtype))
+    e = where(seen, exp(where(seen, scores, top) - top), 0.0)
+    total = sum(e, -1, keepdims=True)
+    return e / where(total._array == 0, 1.0, total)
+
+
+def attention(
+    q: Any,
+    k: Any,
+    v: Any,
+    mask: Any = None,
+    bias: Any = None,
+    causal: bool = False,
+    scale: float | None = None,
+    dropout_p: float = 0.0,
+    rng: np.random.Generator | None = None,
+) -> Tensor:
+    """(B, H, T, d), (B, G, S, d), (B, G, S, e) -> (B, H, T, e);  y = softmax(scale q k^T + bias) v  (Vaswani et al. 2017, eq. 1).
+
+    G divides H: each key head serves H/G query heads.  `mask` (booleans, broadcast to (B, H, T, S)) is True where a query sees
+    a key; `causal` hides keys later than the query, the last query seeing all; a query that sees nothing gives 0.  `bias` is
+    added to the scores.  scale is 1/sqrt(d) unless given.
+    """
+    q, k, v = as_tensor(q), as_tensor(k), as_tensor(v)
+    if q.ndim != 4 or k.ndim != 4 or v.ndim != 4 or q.shape[-1] != k.shape[-1] or k.shape[:3] != v.shape[:3] \
+            or q.shape[0] != k.shape[0] or k.shape[1] == 0 or q.shape[1] % k.shape[1]:
+        raise ValueError(f"attention: q {q.shape}, k {k.shape}, v {v.shape} are not (B, H, T, d), (B, G, S, d), (B, G, S, e)")
+    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else float(scale)
+    if mask is None and bias is None and not dropout_p:
+        return _attention(q, k, v, causal=bool(causal), scale=scale)
+    if mask is not None:
+        mask = np.asarray(mask._array if isinstance(mask, Tensor) else mask)
+        if mask.dtype != bool:
+            raise TypeError(f"attention: mask must be booleans, True where a key is seen, got {mask.dtype}; add numbers by `bias`")
+    return _attend(q, k, v, bias, mask, causal, scale, dropout_p, rng)
+
+
+def rotary(x: Any, positions: Any = None, base: float = 10000.0, interleaved: bool = False) -> Tensor:
+    """(.., T, d) -> (.., T, d), each pair of features turned by the angle t / base^(2i/d) at position t (Su et al. 2021, eq. 15).
+
+    Pairs are (i, i + d/2), or (2i, 2i + 1) when interleaved.  `positions` (T,) are 0, 1, .. unless given.
+    """
+    x = as_tensor(x)
+    length, d = x.shape[-2:]
+    if d % 2:
+        raise ValueError(f"rotary needs an even number of features, got {d}")
+    places = np.arange(length) if positions is None else np.asarray(positions)
+    angles = np.multiply.outer(places, base ** (-np.arange(0, d, 2) / d))
+    cos, sin = Tensor(np.cos(angles).astype(x.dtype)), Tensor(np.sin(angles).astype(x.dtype))
+    if interleaved:
+        pairs = _reshape(x, shape=(*x.shape[:-1], d // 2, 2))
+        a, b = pairs[..., 0], pairs[..., 1]
+        turned = [_reshape(part, shape=(*part.shape, 1)) for part in (a * cos - b * sin, b * cos + a * sin)]
+        return _reshape(concat(turned, -1), shape=x.shape)
+    a, b = x[..., : d // 2], x[..., d // 2 :]
+    return concat([a * cos - b * sin, b * cos + a * sin], -1)
+
+
+def dropout(x: Any, p: float = 0.5, training: bool = True, rng: np.random.Generator | None = None) -> Tensor:
+    """y = x m / (1 - p), each entry of m being 0 with probability p, else 1 (Srivastava et al. 2014, section 4).
+
+    The identity when not training or p = 0; 0 when p = 1.  Raises ValueError for p outside [0, 1] and for a missing `rng`.
+    """
+    x = as_tensor(x)
+    if not 0 <= p <= 1:
+        raise ValueError(f"dropout: p must be in [0, 1], got {p}")
+    if not training or p == 0:
+        return x
+    if rng is None:
+        raise ValueError("dropout needs rng, a numpy.random.Generator, when training")
+    kept = random.bernoulli(1 - p, x.shape, rng)
+    return where(kept, x * (1 / (1 - p) if p < 1 else 0.0), 0.0)
