@@ -2,7 +2,7 @@
 
     gemm_block(gemm, beta, m, n, k, a, ars, acs, b, brs, bcs, c, crs, scratch)
 
-    gemm        address(dtype), taken in Python and passed to the kernel as an argument: the product is compiled once and
+    gemm        gemm_address(dtype), taken in Python and passed to the kernel as an argument: the product is compiled once and
                 called through a pointer, for a copy of it in every kernel would take seconds to compile
     beta        0 (C is not read), 1 (add to C) or any other factor; its type, float32 or float64, is that of all three
     m, n, k     A is (m, k), B is (k, n), C is (m, n); k >= 1
@@ -48,7 +48,7 @@ DOTS = 8  # rows of a matrix-vector product at a time
 
 
 @functools.cache
-def address(dtype: np.dtype) -> int:
+def gemm_address(dtype: np.dtype) -> int:
     """Of the product's machine code for float32 or float64; compiles it on first use."""
     return code_address(_gemm, (from_dtype(dtype), *[types.int64] * 12))
 

@@ -13,7 +13,7 @@ import numpy as np
 from numba import prange, types
 from numba.core import config
 
-from tensorgrad.kernels.gemm import PANEL, SCRATCH, address, gemm_block
+from tensorgrad.kernels.gemm import PANEL, SCRATCH, gemm_address, gemm_block
 from tensorgrad.kernels.jit import SMALL, THREADS, inline, parallel
 
 
@@ -35,7 +35,7 @@ def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.nd
         y.fill(0)
     else:
         run = _products[a.dtype] if plan.threaded else _products[a.dtype].serial
-        run(address(a.dtype), _first(a), _first(b), _first(y), plan.axes, *plan.numbers)
+        run(gemm_address(a.dtype), _first(a), _first(b), _first(y), plan.axes, *plan.numbers)
     if out is not None and y is not out:
         out[...] = y
         return out
