@@ -1,0 +1,1 @@
+"""Models: the equations, and only the equations."""

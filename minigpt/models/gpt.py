@@ -1,0 +1,102 @@
+"""GPT-2: a causal transformer that predicts the next token (Radford et al. 2019, section 2.3).
+
+Equations only: no loading, sampling or optimizing.  Shapes: B sequences, T positions, C features, V tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import tensorgrad as tg
+from tensorgrad import Tensor
+from tensorgrad.nn import Embedding, LayerNorm, Module, ModuleList
+
+from .layers import Attention, FeedForward, KeyValueCache, Rng
+
+
+@dataclass(frozen=True)
+class GPTConfig:
+    """The shape of a GPT.  Raises ValueError for a value that makes no model."""
+
+    vocab_size: int
+    block_size: int = 64
+    n_layer: int = 4
+    n_head: int = 4
+    n_embd: int = 128
+    dropout: float = 0.0
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd"):
+            value = getattr(self, name)
+            if not (isinstance(value, int) and value >= 1):
+                raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
+        if self.n_embd % self.n_head:
+            raise ValueError(f"n_embd must be a multiple of n_head, got n_embd {self.n_embd} and n_head {self.n_head}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+
+
+class Block(Module):
+    """(B, T, C) -> (B, T, C): attention, then a feed-forward network, each normalised before and added to its input."""
+
+    def __init__(self, config: GPTConfig, rng: np.random.Generator):
+        c = config
+        self.ln_1 = LayerNorm(c.n_embd, bias=c.bias)
+        self.attn = Attention(c.n_embd, c.n_head, c.dropout, c.bias, rng)
+        self.ln_2 = LayerNorm(c.n_embd, bias=c.bias)
+        self.mlp = FeedForward(c.n_embd, c.dropout, c.bias, rng)
+
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None, rng: Rng = None) -> Tensor:
+        x = x + self.attn(self.ln_1(x), causal=True, cache=cache, rng=rng)
+        return x + self.mlp(self.ln_2(x), rng=rng)
+
+
+class GPT(Module):
+    """(B, T) token ids -> (B, T, V) logits of the next token; the output map is the embedding table, transposed.
+
+    Weights start normal(0, 0.02), those that end a residual branch scaled by 1/sqrt(2 n_layer); biases 0, gains 1.
+    """
+
+    def __init__(self, config: GPTConfig, rng: Rng = None, dtype: Any = "float32"):
+        rng = rng or np.random.default_rng()
+        self.config = config
+        self.wte = Embedding(config.vocab_size, config.n_embd, rng=rng)
+        self.wpe = Embedding(config.block_size, config.n_embd, rng=rng)
+        self.h = ModuleList(Block(config, rng) for _ in range(config.n_layer))
+        self.ln_f = LayerNorm(config.n_embd, bias=config.bias)
+        self._initialise(rng)
+        self.astype(dtype)
+
+    def _initialise(self, rng: np.random.Generator) -> None:
+        for name, p in self.named_parameters():
+            if p.ndim == 2:
+                branch_end = name.endswith("c_proj.weight")
+                p.data = rng.normal(0.0, 0.02 / math.sqrt(2 * self.config.n_layer) if branch_end else 0.02, p.shape)
+            elif name.endswith("bias"):
+                p.data = np.zeros(p.shape)
+
+    def forward(self, ids: Any, cache: list[KeyValueCache] | None = None, rng: Rng = None) -> Tensor:
+        length = np.shape(ids)[1]
+        start = cache[0].length if cache else 0
+        if start + length > self.config.block_size:
+            raise ValueError(f"{start + length} tokens do not fit in the context of {self.config.block_size}")
+        x = self.wte(ids) + self.wpe.weight[start : start + length]  # (B, T, C)
+        x = tg.dropout(x, self.config.dropout if self.training else 0.0, rng=rng)
+        for i, block in enumerate(self.h):
+            x = block(x, cache=cache[i] if cache else None, rng=rng)  # (B, T, C)
+        return tg.linear(self.ln_f(x), self.wte.weight)  # (B, T, V)
+
+    def loss(self, ids: Any, targets: Any, rng: Rng = None) -> Tensor:
+        """(B, T), (B, T) -> the mean of -log p(target) in nats."""
+        return tg.cross_entropy(self(ids, rng=rng), targets)
+
+    def new_cache(self, batch: int = 1, length: int | None = None) -> list[KeyValueCache]:
+        """An empty cache for each layer, with room for `length` positions, the whole context unless given."""
+        c = self.config
+        dtype = self.wte.weight.dtype
+        return [KeyValueCache(batch, c.n_head, length or c.block_size, c.n_embd // c.n_head, dtype) for _ in range(c.n_layer)]
