@@ -129,4 +129,3 @@ def _dot(a: Tree, b: Tree) -> float:
 
 def _arrays(tree: Any) -> Tree:
     return {name: value.numpy() for name, value in tree.items()}
-

@@ -65,9 +65,7 @@ def load(folder: Path | str) -> tuple[GPT, Tokenizer]:
     weights = _read_weights(folder / "model.safetensors", config)
     tokenizer = load_tokenizer(folder / "tokenizer.json")
     if tokenizer.vocab_size != config.vocab_size:
-        raise UserError(
-            f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, but the model has {config.vocab_size}"
-        )
+        raise UserError(f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, but the model has {config.vocab_size}")
     model = GPT(config, np.random.default_rng(0))
     model.load_state_dict(weights)
     model.eval()
@@ -87,7 +85,7 @@ def _tokenizer_config(config: GPTConfig) -> dict[str, Any]:
 
 
 def _published_config(config: GPTConfig, train_config: TrainConfig | None) -> dict[str, Any]:
-    record = {"bias": config.bias}
+    record: dict[str, Any] = {"bias": config.bias}
     if train_config is not None:
         record["train"] = dataclasses.asdict(train_config)
     return _FIXED | {
@@ -157,7 +155,7 @@ def _read_config(path: Path) -> GPTConfig:
             raise UserError(f"{path} says {key} {value!r}, but only {wanted!r} is supported")
     record = published.get("minigpt", {})
     bias = record.get("bias", True) if isinstance(record, dict) else None
-    sizes = {key: published.get(key) for key in ("vocab_size", "n_positions", "n_layer", "n_head", "n_embd")}
+    sizes: dict[str, Any] = {key: published.get(key) for key in ("vocab_size", "n_positions", "n_layer", "n_head", "n_embd")}
     for key, value in sizes.items():
         if type(value) is not int or not 1 <= value < 2**31:
             raise UserError(f"{path}: {key} must be a positive integer, not {value!r}")

@@ -68,9 +68,7 @@ class TrainConfig:
     max_steps: int = _option(2000, "optimizer steps", "[1, 1000000000]")
     learning_rate: float = _option(1e-3, "highest learning rate", "(0, 1000]")
     min_lr: float | None = _option(None, "learning rate at the end (default: a tenth of the highest)", "[0, 1000]")
-    warmup_steps: int | None = _option(
-        None, "steps of linear warm-up (default: a twentieth of max_steps)", "[0, 1000000000]"
-    )
+    warmup_steps: int | None = _option(None, "steps of linear warm-up (default: a twentieth of max_steps)", "[0, 1000000000]")
     weight_decay: float = _option(0.1, "decoupled decay, on matrices only", "[0, 1000]")
     beta1: float = _option(0.9, "AdamW's decay of the mean", "[0, 1)")
     beta2: float = _option(0.99, "AdamW's decay of the variance", "[0, 1)")

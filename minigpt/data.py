@@ -14,7 +14,7 @@ from minigpt import tokenizer as tokenizers
 from minigpt.config import TrainConfig
 from minigpt.errors import UserError
 
-_PLAIN = str.maketrans({"“": '"', "”": '"', "‘": "'", "’": "'", "–": "-", "—": "-", "…": "..."})
+_PLAIN = str.maketrans({0x201C: '"', 0x201D: '"', 0x2018: "'", 0x2019: "'", 0x2013: "-", 0x2014: "-", 0x2026: "..."})
 
 
 @dataclass(frozen=True)
@@ -55,17 +55,21 @@ def load_corpus(config: TrainConfig) -> Corpus:
 
 def embedded_text() -> str:
     """The language's manual and the docstrings of the standard library, in a fixed order, in ASCII."""
-    try:
-        from pydoc_data.topics import topics
-    except ImportError:  # some distributions leave the manual out
-        topics = {}
-    pages = [topics[name].strip() for name in sorted(topics)]
+    pages = _manual()
     for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")):
         pages += _docstrings(path)
     text = "\n\n".join(dict.fromkeys(pages)).translate(_PLAIN).encode("ascii", "ignore").decode("ascii")
     if not text:
         raise UserError("this Python carries neither its manual nor the source of its library: give a text with --data")
     return text + "\n"
+
+
+def _manual() -> list[str]:
+    try:
+        from pydoc_data.topics import topics
+    except ImportError:  # some distributions leave it out
+        return []
+    return [topics[name].strip() for name in sorted(topics)]
 
 
 def _docstrings(path: Path) -> list[str]:

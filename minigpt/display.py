@@ -57,9 +57,7 @@ class Display:
             self.validation = record["val_loss"]
             self.say(_line(record, self.steps))
         validation = "" if math.isnan(self.validation) else f"  val {self.validation:.3f}"
-        numbers = (
-            f"loss {record['loss']:.3f}{validation}  {record['tokens_per_second']:,.0f} tok/s  {_clock(left)} left"
-        )
+        numbers = f"loss {record['loss']:.3f}{validation}  {record['tokens_per_second']:,.0f} tok/s  {_clock(left)} left"
         self._bar.update(self._task, completed=done, description="training", numbers=numbers)
 
 

@@ -50,9 +50,7 @@ def train(config: TrainConfig) -> Result:
     """
     corpus = load_corpus(config)
     out = _make_folder(config.out)
-    init_rng, data_rng, dropout_rng = (
-        np.random.default_rng(seed) for seed in np.random.SeedSequence(config.seed).spawn(3)
-    )
+    init_rng, data_rng, dropout_rng = (np.random.default_rng(seed) for seed in np.random.SeedSequence(config.seed).spawn(3))
     model = GPT(_model_config(config, corpus), init_rng)
     baselines = markov_losses(corpus.train, corpus.validation, corpus.tokenizer.vocab_size)
     records = []

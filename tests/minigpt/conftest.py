@@ -37,4 +37,3 @@ def command(capsys):
         return code, captured.out, captured.err
 
     return run
-

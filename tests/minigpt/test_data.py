@@ -72,7 +72,7 @@ def test_unusable_files(tmp_path, content, message):
 
 
 def test_missing_file_and_empty_folder(tmp_path):
-    with pytest.raises(UserError, match="cannot read the data file .*none"):
+    with pytest.raises(UserError, match=r"cannot read the data file .*none"):
         read_text(tmp_path / "none")
     with pytest.raises(UserError, match="has no files to read"):
         read_text(tmp_path)

@@ -20,9 +20,7 @@ def saved(folder, bias):
     rng = np.random.default_rng(3)
     model = GPT(GPTConfig(**CONFIG, bias=bias), rng)
     state = model.state_dict()
-    model.load_state_dict(
-        {name: (value + rng.normal(0, 0.1, value.shape)).astype(np.float32) for name, value in state.items()}
-    )
+    model.load_state_dict({name: (value + rng.normal(0, 0.1, value.shape)).astype(np.float32) for name, value in state.items()})
     model.eval()
     checkpoint.save(folder, model, byte_tokenizer())
     return model

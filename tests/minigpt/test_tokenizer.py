@@ -14,9 +14,7 @@ OTHER = "A naïve café; 日本語, don't! \ufeff \ufffd <|endoftext|><pad>[UNK]
 
 
 def made(kind):
-    return {"char": char_tokenizer, "bytes": lambda _: byte_tokenizer(), "bpe": lambda t: bpe_tokenizer(t, 300)}[kind](
-        TEXT
-    )
+    return {"char": char_tokenizer, "bytes": lambda _: byte_tokenizer(), "bpe": lambda t: bpe_tokenizer(t, 300)}[kind](TEXT)
 
 
 @pytest.mark.parametrize("kind", ["char", "bytes", "bpe"])

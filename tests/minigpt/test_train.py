@@ -68,9 +68,7 @@ def test_evaluation_covers_every_window_once(text_file, tmp_path):
     model = minigpt.GPT(training._model_config(config, corpus), np.random.default_rng(0))
     tokens, block = corpus.validation.astype(np.int64), config.block_size
     starts = range(0, len(tokens) - block, block)
-    one_by_one = [
-        model.loss(tokens[None, s : s + block], tokens[None, s + 1 : s + block + 1]).item() for s in starts
-    ]
+    one_by_one = [model.loss(tokens[None, s : s + block], tokens[None, s + 1 : s + block + 1]).item() for s in starts]
     assert training.evaluate(model, corpus, config, 10**6) == pytest.approx(np.mean(one_by_one), rel=1e-6)
     some = training.evaluate(model, corpus, config, 1)
     chosen = np.arange(5) * len(one_by_one) // 5
