@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -104,9 +103,9 @@ def pull(
                 continue
             g = grads.pop(id(t), None)
             if g is not None:
-                assert t.op is not None
-                with setting(scope=t.scope) if differentiable else nullcontext():
-                    gs = t.op.vjp(t, g, [id(x) in live for x in t.inputs])
+                gs = _rule(t, "reverse", t.op.vjp, g, [id(x) in live for x in t.inputs])
+                if state.watch is not None:
+                    state.watch.cotangents(t, g, gs)
                 for x, gx in zip(t.inputs, gs, strict=True):
                     if gx is not None and id(x) in live:
                         grads[id(x)] = accumulate(grads[id(x)], gx) if id(x) in grads else gx
@@ -131,12 +130,23 @@ def push(
     with setting(recording=differentiable):
         for t in topo:
             if t.inputs and id(t) not in moving:
-                assert t.op is not None
                 ts = [moving.get(id(x)) for x in t.inputs]
                 if any(x is not None for x in ts):
-                    with setting(scope=t.scope) if differentiable else nullcontext():
-                        moving[id(t)] = t.op.jvp(t, ts)
+                    moving[id(t)] = _rule(t, "forward", t.op.jvp, ts)
     return [moving.get(id(y)) for y in outputs]
+
+
+def _rule(node: Tensor, mode: str, rule: Callable, *args: Any) -> Any:
+    """Apply a derivative rule in the module scope of the node it belongs to; an error in it says whose rule it was."""
+    try:
+        if not state.recording and state.watch is None:
+            return rule(node, *args)
+        with setting(scope=node.scope, watch=None):
+            return rule(node, *args)
+    except Exception as error:
+        shapes = ", ".join(str(x.shape) for x in node.inputs)
+        error.add_note(f"in the {mode} rule of {node.op.name} on inputs of shape {shapes} with a result of shape {node.shape}")  # type: ignore[union-attr]
+        raise
 
 
 def _descendants(topo: Sequence[Tensor], inputs: Sequence[Tensor]) -> set[int]:

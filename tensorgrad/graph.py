@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -30,13 +30,21 @@ class Tape:
         self.replaying: Iterator[int] | None = None
 
 
+class Watch(Protocol):
+    """Somebody who wants to see every number; see anomaly.py."""
+
+    def result(self, op: Op, inputs: Sequence[Tensor], out: Tensor) -> None: ...
+
+    def cotangents(self, node: Tensor, g: Tensor, gs: Sequence[Tensor | None]) -> None: ...
+
+
 class _State(threading.local):
     """What each thread decides for itself; the class attributes are every thread's starting values."""
 
     recording: bool = True  # ops remember their inputs
     definitions: bool = False  # ops run their definitions, not their kernels
     scope: tuple[str, ...] = ()  # names of the modules being called, outermost first
-    watch: Callable[[Tensor], None] | None = None  # sees every result as it is made
+    watch: Watch | None = None  # sees every result, and every cotangent, as it is made
     tape: Tape | None = None  # random seeds of a computation that will be repeated
 
 
@@ -125,8 +133,9 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False, name: str 
     """
     if isinstance(data, Tensor):
         data = data._array
+    python_numbers = _of_python_numbers(data)
     array = np.array(data, dtype=dtype)
-    if dtype is None and array.dtype == np.float64 and _of_python_numbers(data):
+    if dtype is None and array.dtype == np.float64 and python_numbers:
         array = array.astype(np.float32)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"a tensor holds real numbers or booleans, got dtype {array.dtype}")
@@ -150,8 +159,7 @@ def as_tensor(x: Any, peers: Iterable[Any] = ()) -> Tensor:
     if type(x) in (bool, int, float):
         for peer in peers:
             if isinstance(peer, Tensor):
-                dtype = np.result_type(peer._array.dtype, x)
-                return Tensor(np.array(x, np.float32 if dtype == np.float64 != peer.dtype else dtype))
+                return Tensor(np.array(x, np.result_type(peer._array.dtype, x)))
     return tensor(x)
 
 
@@ -187,7 +195,7 @@ class Op:
             out.op, out.inputs, out.params, out.saved = self, tensors, params, saved
             out.scope, out.time = state.scope, next(_clock)
         if state.watch is not None:
-            state.watch(out)
+            state.watch.result(self, tensors, out)
         return out
 
     def __repr__(self) -> str:
