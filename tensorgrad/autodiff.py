@@ -77,6 +77,11 @@ def zeros_like(x: Tensor) -> Tensor:
 # The two walks
 
 
+def nabla(scope: tuple[str, ...]) -> str:
+    """The backward pass that a scope belongs to: "" for none, "∇", "∇∇" for the backward pass of one that was recorded, and so on."""
+    return scope[0] if scope and scope[0].startswith("∇") else ""
+
+
 def pull(
     outputs: Sequence[Tensor],
     cotangents: Sequence[Tensor],
@@ -96,7 +101,8 @@ def pull(
     grads: dict[int, Tensor] = {}
     for y, g in zip(outputs, cotangents, strict=True):
         grads[id(y)] = accumulate(grads[id(y)], g) if id(y) in grads else g
-    with setting(recording=differentiable):
+    mark = nabla(state.scope) or "∇" + max([nabla(t.scope) for t in topo], default="") if differentiable else ""
+    with setting(recording=differentiable, scope=(mark,) if mark else state.scope):
         while topo:
             t = topo.pop()
             if id(t) in wanted or id(t) not in live:
@@ -141,7 +147,9 @@ def _rule(node: Tensor, mode: str, rule: Callable, *args: Any) -> Any:
     try:
         if not state.recording and state.watch is None:
             return rule(node, *args)
-        with setting(scope=node.scope, watch=None):
+        mark = nabla(state.scope)
+        modules = node.scope[1:] if nabla(node.scope) else node.scope
+        with setting(scope=(mark, *modules) if mark else node.scope, watch=None):
             return rule(node, *args)
     except Exception as error:
         shapes = ", ".join(str(x.shape) for x in node.inputs)
