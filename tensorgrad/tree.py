@@ -53,3 +53,14 @@ def _flatten_all(trees: Sequence[Any]) -> tuple[list[Tensor], Callable[[Sequence
 def parts(tree: Any) -> Any:
     """The plain container whose structure a gradient with respect to `tree` has: a module's is a dict by name."""
     return tree.tree_flatten()[0] if hasattr(tree, "tree_flatten") else tree
+
+
+def paths(tree: Any, root: str) -> list[str]:
+    """A name for each Tensor that `flatten` gives: `root`, then how Python would reach it."""
+    if isinstance(tree, dict):
+        return [path for key, part in tree.items() for path in paths(part, f"{root}[{key!r}]")]
+    if isinstance(tree, (list, tuple)):
+        return [path for i, part in enumerate(tree) for path in paths(part, f"{root}[{i}]")]
+    if hasattr(tree, "tree_flatten"):
+        return paths(tree.tree_flatten()[0], root)
+    return [root] * len(flatten(tree)[0])

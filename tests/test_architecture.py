@@ -24,6 +24,6 @@ LAYERS = [
     ["ops.fused"],
     ["transforms", "linalg", "syntax"],
     ["array_api", "numpy_protocol"],
-    ["nn", "check", "curvature", "anomaly"],
+    ["nn", "problem", "check", "curvature", "anomaly"],
     ["optim"],
 ]
