@@ -2,25 +2,25 @@
 
     gemm_block(gemm, beta, m, n, k, a, ars, acs, b, brs, bcs, c, crs, scratch)
 
-    gemm        gemm_address(dtype), taken in Python and passed to the kernel as an argument: the product is compiled once and
-                called through a pointer, for a copy of it in every kernel would take seconds to compile
-    beta        0 (C is not read), 1 (add to C) or any other factor; its type, float32 or float64, is that of all three
+    gemm        gemm_address(dtype), taken in Python and passed to the kernel as an argument: the product is compiled
+                once and called through a pointer, for a copy of it in every kernel would take seconds to compile
+    beta        0 (C is not read), 1 (add to C) or any factor; its type, float32 or float64, is that of all three
     m, n, k     A is (m, k), B is (k, n), C is (m, n); k >= 1
     a, b, c     addresses of their first elements, e.g. array.ctypes.data
-    ars, acs    bytes from one row, one column, of A to the next; any sign. So are brs, bcs of B and crs of C. Fast when
-                each of A and B has a unit stride (the size of an element); B must have one, and so must C along its rows
+    ars, acs    bytes from one row, one column, of A to the next, of any sign. So are brs, bcs of B and crs of C. Either
+                stride of B must be the size of an element, either stride of A had better be, C's rows are contiguous
     scratch     address of SCRATCH bytes that no other thread uses, e.g. np.empty(SCRATCH, np.uint8).ctypes.data
 
 Cost: each element of C is k multiply-adds, so 2 m n k FLOPs over (m k + k n + m n) elements. A core does two vector
-multiply-adds a cycle but loads only two vectors, so a loaded value must serve many times. The innermost tile keeps ROWS x 2
-vectors of C in registers: one step of k loads 2 vectors of B and ROWS numbers of A for 2 ROWS multiply-adds, and C is
-touched once per DEPTH steps. The registers bound ROWS: 12 x 2 sums + 2 of B + 1 of A <= 32, or 6 x 2 + 3 <= 16. Around it
-(Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008, sections 4 and 5), blocks keep what is
-reused near: panels of B, DEPTH x 2 vectors and contiguous, are packed into the second-level cache and each serves every
-row of A; a tile's rows of A stay in the first level while all panels pass.
+multiply-adds a cycle but loads only two vectors, so a loaded value must serve many times. The innermost tile keeps
+ROWS x 2 vectors of C in registers: one step of k loads 2 vectors of B and ROWS numbers of A for 2 ROWS multiply-adds,
+and C is touched once per DEPTH steps. Registers bound ROWS: 12 x 2 sums + 2 of B + 1 of A <= 32, or 6 x 2 + 3 <= 16.
+Around it (Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008, sections 4 and 5), blocks
+keep what is reused near: panels of B, DEPTH x 2 vectors and contiguous, are packed into the second-level cache and each
+serves every row of A; a tile's rows of A stay in the first level while all panels pass.
 
-Every element of C is summed over k in one order that depends on k alone, so that no split of the rows or columns, over
-tiles, panels or threads, changes a bit of the result.
+Every element of C is summed over k in one order, which depends on m = 1, n = 1 and k alone: no split over tiles, panels
+or threads of a product changes a bit of it.
 """
 
 import functools
@@ -44,6 +44,7 @@ BLOCK_COLUMNS = 1536  # bytes: columns of B packed at a time
 BLOCK_ROWS = 960  # bytes of a column of A in a block
 PADDING = 64  # bytes that keep the rows of a copied block of A off the same cache set
 SCRATCH = DEPTH * BLOCK_COLUMNS + (DEPTH + ROWS) * (BLOCK_ROWS + 2 * ROWS * 8 + PADDING) + 64
+WIDE = 8  # vectors of columns at a time, of a single row of C
 DOTS = 8  # rows of a matrix-vector product at a time
 
 
@@ -94,9 +95,30 @@ def _matrix_matrix(beta, m, n, k, a, ars, acs, b, brs, bcs, c, crs, scratch):
         nc = min(columns, n - n0)
         for k0 in range(0, k, depth):
             kc = min(depth, k - k0)
-            _pack(beta, kc, nc, b + k0 * brs + n0 * bcs, brs, bcs, scratch)
             keep = beta if k0 == 0 else type(beta)(1)
-            _rows_by_panels(keep, m, nc, kc, a + k0 * acs, ars, acs, scratch, c + n0 * size, crs)
+            a_block, b_block, c_block = a + k0 * acs, b + k0 * brs + n0 * bcs, c + n0 * size
+            done = 0
+            if m <= ROWS and bcs == size:
+                done = _unpacked(keep, m, nc, kc, a_block, ars, acs, b_block, brs, c_block, crs)
+            if done < nc:
+                _pack(beta, kc, nc - done, b_block + done * bcs, brs, bcs, scratch)
+                _rows_by_panels(keep, m, nc - done, kc, a_block, ars, acs, scratch, c_block + done * size, crs)
+
+
+@inline
+def _unpacked(beta, m, n, k, a, ars, acs, b, brs, c, crs):
+    """C = beta C + A B for so few rows that packing B, whose rows are contiguous, would cost more than it saves; in the
+    columns that fill panels. Returns their number."""
+    size = item_size(beta)
+    done = 0
+    if m == 1:
+        for j in range(0, n - WIDE * WIDTH // size + 1, WIDE * WIDTH // size):
+            wide_row(beta, n, k, a, acs, b + j * size, brs, c + j * size)
+            done = j + WIDE * WIDTH // size
+    for j in range(done, n - PANEL // size + 1, PANEL // size):
+        tile(beta, m, n, k, a, ars, acs, b + j * size, brs, c + j * size, crs)
+        done = j + PANEL // size
+    return done
 
 
 @inline
@@ -146,8 +168,8 @@ def _tiles(beta, m, n, k, a, ars, acs, panels, c, crs):
     for t in range(tiles):
         i, end = m * t // tiles, m * (t + 1) // tiles  # equal tiles: 13 rows are 6 + 7, not 12 + 1
         for j in range(0, n, PANEL // size):
-            columns = min(PANEL // size, n - j)
-            tile(beta, end - i, columns, k, a + i * ars, ars, acs, panels + j * k * size, c + i * crs + j * size, crs)
+            columns, panel = min(PANEL // size, n - j), panels + j * k * size
+            tile(beta, end - i, columns, k, a + i * ars, ars, acs, panel, PANEL, c + i * crs + j * size, crs)
 
 
 # What follows writes LLVM code: each intrinsic becomes a call of one function, written once a module and float type.
@@ -170,9 +192,15 @@ def copy_bytes(typing, target, source, count):
 
 
 @intrinsic
-def tile(typing, beta, m, n, k, a, ars, acs, panel, c, crs):
-    """C = beta C + A B for m <= ROWS rows and the n <= 2 vectors of columns of one panel."""
-    return _call(_write_tile, beta, 9)
+def tile(typing, beta, m, n, k, a, ars, acs, b, brs, c, crs):
+    """C = beta C + A B for m <= ROWS rows and at most 2 vectors of n columns; B has whole vectors in every row."""
+    return _call(_write_tile, beta, 10)
+
+
+@intrinsic
+def wide_row(typing, beta, n, k, a, acs, b, brs, c):
+    """C = beta C + A B for one row and WIDE vectors of columns."""
+    return _call(_write_wide_row, beta, 7)
 
 
 @intrinsic
@@ -200,7 +228,7 @@ def dot_row(typing, beta, k, w, wrs, x, y, ys):
 
 
 def _call(write: Callable, beta: types.Float, integers: int) -> tuple:
-    """Signature and code of an intrinsic f(beta, ..integers) that calls what write(vectors, beta, ..integers) writes."""
+    """Signature and code of an intrinsic f(beta, ..integers) that calls what `write` writes for the same arguments."""
 
     def emit(context, builder, signature, args):
         builder.call(_function(builder.module, write, beta, [arg.type for arg in args]), args)
@@ -238,14 +266,18 @@ def _write_tile(v: Vectors, beta, m, n, *rest) -> None:
     build.position_at_end(end)
 
 
-def _write_one_tile(v: Vectors, rows: int, vectors: int, beta, n, k, a, ars, acs, panel, c, crs) -> None:
+def _write_wide_row(v: Vectors, beta, n, k, a, acs, b, brs, c) -> None:
+    _write_one_tile(v, 1, WIDE, beta, n, k, a, acs, acs, b, brs, c, acs)
+
+
+def _write_one_tile(v: Vectors, rows: int, vectors: int, beta, n, k, a, ars, acs, b, brs, c, crs) -> None:
     build, entry = v.builder, v.builder.block
     row_of_a = [build.mul(ars, integer(i)) for i in range(rows)]
     row_of_c = [v.at(c, build.mul(crs, integer(i))) for i in range(rows)]
     loop, after = build.append_basic_block(), build.append_basic_block()
     build.branch(loop)
     build.position_at_end(loop)
-    left, column, row = (_variable(build, x, entry) for x in (k, a, panel))
+    left, column, row = (_variable(build, x, entry) for x in (k, a, b))
     sums = [[_variable(build, v.zero, entry) for _ in range(vectors)] for _ in range(rows)]
     loaded = [v.load(v.at(row, j * v.width)) for j in range(vectors)]
     for i in range(rows):
@@ -255,7 +287,7 @@ def _write_one_tile(v: Vectors, rows: int, vectors: int, beta, n, k, a, ars, acs
             sums[i][j] = v.multiply_add(factor, loaded[j], old)
             old.add_incoming(sums[i][j], loop)
     column.add_incoming(v.at(column, acs), loop)
-    row.add_incoming(v.at(row, PANEL), loop)
+    row.add_incoming(v.at(row, brs), loop)
     left.add_incoming(v.at(left, -1), loop)
     build.cbranch(build.icmp_signed(">", left, integer(1)), loop, after)
     build.position_at_end(after)

@@ -6,12 +6,12 @@ A kernel file is built from three decorators:
                 so that exact tricks such as (x + c) - c survive
     @serial     a loop over whole arrays or slices, on one thread, without the GIL; may reorder a sum, never more:
                 NaN, infinities and signed zeros behave as IEEE says, x / 0 is inf or nan
-    @parallel   a driver: a thin `for c in prange(chunks)` that hands slices to serial kernels. `driver(*args)` runs it on
-                all threads, `driver.at(work)(*args)` on the calling thread when `work` (elements) is small
+    @parallel   a driver: a thin `for c in prange(chunks)` that hands slices to serial kernels. `driver(*args)` runs it
+                on all threads, `driver.at(work)(*args)` on the calling thread when `work` (elements) is small
 
-Chunks are fixed by the size of the problem, never by the number of threads, so that results do not depend on it. Compiled
-code is kept on disk with the constants it has seen: a kernel must get THREADS, or anything else that can differ between
-two runs, as an argument. A driver is called from Python, never from another kernel.
+Chunks are fixed by the size of the problem, never by the number of threads, so that results do not depend on it.
+Compiled code is kept on disk with the constants it has seen: a kernel must get THREADS, or anything else that can
+differ between two runs, as an argument. A driver is called from Python, never from another kernel.
 """
 
 import ctypes
@@ -65,8 +65,8 @@ class Driver:
     arguments are converted to it: an array type of layout "A", read-only and unaligned, takes every array of its dtype
     and dimension.
 
-    Only one Python thread at a time runs a threaded driver: it takes every core anyway, and the workqueue layer aborts the
-    process otherwise. A child forked after threads were started cannot use them, so it runs the serial form.
+    Only one Python thread at a time runs a threaded driver: it takes every core anyway, and the workqueue layer aborts
+    the process otherwise. A child forked after threads were started cannot use them, so it runs the serial form.
     """
 
     _lock = threading.Lock()
@@ -105,9 +105,9 @@ class Driver:
         Driver._forked = Driver._started
 
 
-def code_address(kernel: Callable, signature: tuple) -> int:
-    """Where the machine code of a serial kernel that returns nothing lies, for these argument types, for calls through a
-    pointer: a kernel that calls another by name takes in a copy of it and is compiled together with it."""
+def code_address(kernel: Any, signature: tuple) -> int:
+    """Where the machine code of a serial kernel that returns nothing lies, for these argument types, for calls through
+    a pointer: a kernel that calls another by name takes in a copy of it and is compiled together with it."""
     kernel.compile(signature)
     result = kernel.overloads[signature]
     return result.library.get_pointer_to_function(result.fndesc.llvm_cfunc_wrapper_name)
@@ -133,9 +133,9 @@ def _compile(function: Callable, signature: tuple | None, **options: Any) -> Cal
 class _DiskCache(NullCache):
     """Compiled code on disk, one file a signature.
 
-    Numba's own cache looks only at the file a kernel is written in, and numbers its files in an index that two processes
-    can tear. Here a name holds a hash of everything that decides the machine code, the helpers' files included, and the
-    content begins with its own hash: a damaged file is compiled again.
+    Numba's own cache looks only at the file a kernel is written in, and numbers its files in an index that two
+    processes can tear. Here a name holds a hash of everything that decides the machine code, the helpers' files
+    included, and the content begins with its own hash: a damaged file is compiled again.
     """
 
     def __init__(self, function: Callable) -> None:
@@ -226,7 +226,7 @@ def _directory() -> Path | None:
     else:
         user = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
         places = [Path(__file__).parent / "__pycache__", Path(user) / "tensorgrad",
-                  Path(tempfile.gettempdir()) / f"tensorgrad-{getattr(os, 'getuid', os.getpid)()}"]
+                  Path(tempfile.gettempdir()) / f"tensorgrad-{getattr(os, 'getuid', str)()}"]
     return next(filter(_private, places), None)
 
 

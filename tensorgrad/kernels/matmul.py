@@ -1,50 +1,48 @@
 """Matrix products of NumPy arrays: (.., M, K) @ (.., K, N) -> (.., M, N), shared out over threads.
 
-The arithmetic and its cost are in gemm.py, whose result is the same to the bit however rows and columns are split. So the
-split here may follow the number of threads, and the result does not.
+The arithmetic and its cost are in gemm.py, whose result is the same to the bit however rows and columns are split. So
+the split here may follow the number of threads, and the result does not.
 """
 
 import functools
+from collections.abc import Callable
 from itertools import pairwise
 from math import prod
 from typing import NamedTuple
 
 import numpy as np
 from numba import prange, types
-from numba.core import config
 
 from tensorgrad.kernels.gemm import PANEL, SCRATCH, gemm_address, gemm_block
-from tensorgrad.kernels.jit import SMALL, THREADS, inline, parallel
+from tensorgrad.kernels.jit import SMALL, THREADS, config, inline, parallel
 
 
 def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """(.., M, K), (.., K, N) -> (.., M, N), C-contiguous unless given;  y = a b, leading axes broadcast as in np.matmul.
+    """(.., M, K), (.., K, N) -> (.., M, N);  y = a b, leading axes broadcast as in np.matmul.
 
-    Both float32 or both float64 (one of each: float64), of any strides. Raises ValueError for fewer than two axes, for sizes
-    that do not fit and for an `out` of another shape or dtype, TypeError for other dtypes.
+    a and b are float32 or float64, of any strides; one of each gives float64. A new y is C-contiguous. Raises TypeError
+    for other dtypes, ValueError for fewer than two axes, sizes that do not fit, or an `out` of another shape or dtype.
     """
-    if a.dtype != b.dtype or a.dtype not in _products:
-        a, b = _same_float(a, b)
     if config.DISABLE_JIT:
         return np.matmul(a, b, out=out)
-    plan = _plan(a.shape, b.shape, a.strides, b.strides, a.itemsize)
-    if plan.copy_a or plan.copy_b:
-        return matmul(np.array(a, order="C") if plan.copy_a else a, np.array(b, order="C") if plan.copy_b else b, out)
-    y = np.empty(plan.shape, a.dtype) if out is None else _target(out, plan.shape, a, b)
-    if plan.empty:
+    plan = _plan(a.dtype, b.dtype, a.shape, b.shape, a.strides, b.strides)
+    if plan.copy is not None:
+        a, b = (np.array(x, plan.dtype, order="C") if copy else x for x, copy in zip((a, b), plan.copy, strict=True))
+        return matmul(a, b, out)
+    y = np.empty(plan.shape, plan.dtype) if out is None else _target(out, plan, a, b)
+    if plan.run is None:
         y.fill(0)
     else:
-        run = _products[a.dtype] if plan.threaded else _products[a.dtype].serial
-        run(gemm_address(a.dtype), _first(a), _first(b), _first(y), plan.axes, *plan.numbers)
+        plan.run(_first(a), _first(b), _first(y), *plan.rest)
     if out is not None and y is not out:
         out[...] = y
         return out
     return y
 
 
-def _share(gemm, a, b, c, axes, batch, m, n, k, ars, acs, brs, bcs, row_parts, column_parts, workers):
-    """C_i = A_i B_i for every i in the batch; a, b and c are the first matrices, axes the batch's (size, bytes from one A
-    to the next, the same for B). A job is one part of one product."""
+def _share(a, b, c, axes, gemm, batch, m, n, k, ars, acs, brs, bcs, row_parts, column_parts, workers):
+    """C_i = A_i B_i for every i in the batch; a, b and c are the first matrices, axes the batch's (size, bytes from one
+    A to the next, the same for B). A job is one part of one product."""
     size = a.itemsize
     panels = (n * size + PANEL - 1) // PANEL
     jobs = batch * row_parts * column_parts
@@ -77,7 +75,7 @@ def _offset(axes, column, item):
 
 def _signature(element: types.Float) -> tuple:
     matrix = types.Array(element, 2, "A", readonly=True, aligned=False)  # takes a matrix of any strides
-    return (types.int64,) + (matrix,) * 3 + (types.Array(types.int64, 2, "C", readonly=True),) + (types.int64,) * 11
+    return (matrix,) * 3 + (types.Array(types.int64, 2, "C", readonly=True),) + (types.int64,) * 12
 
 
 _products = {
@@ -87,41 +85,52 @@ _products = {
 
 
 class _Plan(NamedTuple):
-    """What shapes and strides decide about a product."""
+    """What dtypes, shapes and strides decide about a product: which operands must be copied first, or how to run it,
+    as run(first a, first b, first y, *rest); without both, it is a sum of nothing."""
 
+    dtype: np.dtype
     shape: tuple[int, ...]
-    empty: bool = False
-    copy_a: bool = False
-    copy_b: bool = False
-    threaded: bool = False
-    axes: np.ndarray | None = None
-    numbers: tuple[int, ...] = ()
+    run: Callable | None = None
+    rest: tuple = ()
+    copy: tuple[bool, bool] | None = None
 
 
 @functools.lru_cache(maxsize=1024)
-def _plan(a: tuple, b: tuple, a_strides: tuple, b_strides: tuple, size: int) -> _Plan:
+def _plan(a_type: np.dtype, b_type: np.dtype, a: tuple, b: tuple, a_strides: tuple, b_strides: tuple) -> _Plan:
+    if a_type not in _products or b_type not in _products:
+        raise TypeError(f"matmul: dtypes are {a_type} and {b_type}; expected float32 or float64")
     if len(a) < 2 or len(b) < 2 or a[-1] != b[-2]:
         raise ValueError(f"matmul: shapes are {a} and {b}; expected (.., M, K) and (.., K, N)")
     try:
         batch = np.broadcast_shapes(a[:-2], b[:-2])
     except ValueError:
         raise ValueError(f"matmul: leading axes of shapes {a} and {b} do not broadcast") from None
-    m, k, n = *a[-2:], b[-1]
-    shape = (*batch, m, n)
-    if 0 in shape or k == 0:
-        return _Plan(shape, empty=True)
-    axes = [batch, *(_batch_strides(x, strides, batch) for x, strides in ((a, a_strides), (b, b_strides)))]
+    dtype, shape = np.promote_types(a_type, b_type), (*batch, a[-2], b[-1])
+    if a_type != b_type:
+        return _Plan(dtype, shape, copy=(a_type != dtype, b_type != dtype))
+    if 0 in (*shape, a[-1]):
+        return _Plan(dtype, shape)
+    axes = np.array([batch, _batch_strides(a, a_strides, batch), _batch_strides(b, b_strides, batch)], np.int64)
+    numbers = *a[-2:], b[-1], *a_strides[-2:], *b_strides[-2:]
     rows = _row_stride(a, a_strides)
     if rows is not None and prod(b[:-2]) == 1:  # a stack of rows times one matrix
-        m, axes = prod(a[:-1]), [(), (), ()]
-    ars, acs, brs, bcs = rows or a_strides[-2], a_strides[-1], *b_strides[-2:]
+        axes, numbers = axes[:, :0], (prod(a[:-1]), *a[-1:], b[-1], rows, *numbers[4:])
+    return _planned(dtype, shape, axes.T.copy(), *numbers)
+
+
+def _planned(dtype: np.dtype, shape: tuple, axes: np.ndarray, m, k, n, ars, acs, brs, bcs) -> _Plan:
+    size = dtype.itemsize
     ars, acs = ars if m > 1 else size, acs if k > 1 else size  # the stride of a single row or column says nothing
     brs, bcs = brs if k > 1 else size, bcs if n > 1 else size
-    threaded = prod(batch) * m * n * k >= 8 * SMALL
+    copy = size not in (ars, acs), size not in (brs, bcs)
+    if any(copy):
+        return _Plan(dtype, shape, copy=copy)
+    items = prod(axes[:, 0].tolist())
+    threaded = items * m * n * k >= 8 * SMALL
     workers = THREADS if threaded else 1
-    parts = _split(prod(axes[0]), m, n * size, workers)
-    return _Plan(shape, copy_a=size not in (ars, acs), copy_b=size not in (brs, bcs), threaded=threaded,
-                 axes=np.array(axes, np.int64).T.copy(), numbers=(prod(axes[0]), m, n, k, ars, acs, brs, bcs, *parts, workers))
+    parts = _split(items, m, n, size, workers)
+    run = _products[dtype] if threaded else _products[dtype].serial
+    return _Plan(dtype, shape, run, (axes, gemm_address(dtype), items, m, n, k, ars, acs, brs, bcs, *parts, workers))
 
 
 def _batch_strides(shape: tuple, strides: tuple, batch: tuple) -> tuple[int, ...]:
@@ -137,34 +146,35 @@ def _row_stride(shape: tuple, strides: tuple) -> int | None:
     return axes[-1][1] if axes else 0
 
 
-def _split(batch: int, m: int, width: int, workers: int) -> tuple[int, int]:
-    """Parts of rows and of columns that leave the busiest worker the least to do; width is the bytes of a row of C.
+def _split(batch: int, m: int, n: int, size: int, workers: int) -> tuple[int, int]:
+    """Parts of rows and of columns that leave the busiest worker the least to do; size is the bytes of an element.
 
-    A part of r rows and w bytes costs r w, and more by about 8 / r for packing its columns of B and 400 / w for reading
-    its rows of A once more.
+    A part of r rows and w bytes of columns costs r w, and more by about 8 / r for packing its columns of B and 400 / w
+    for reading its rows of A once more. No part is a single row or column, whose sums would be taken in another order.
     """
+    panels = -(-n * size // PANEL)
 
     def cost(parts: tuple[int, int]) -> float:
-        rows = -(-m // parts[0])
-        columns = -(-width // (PANEL * parts[1])) * PANEL
+        rows, columns = -(-m // parts[0]), -(-panels // parts[1]) * PANEL
         return -(-batch * parts[0] * parts[1] // workers) * rows * columns * (1 + 8 / rows + 400 / columns)
 
-    return min(((i, j) for i in range(1, workers + 1) for j in range(1, workers // i + 1)), key=cost)
+    def allowed(i: int, j: int) -> bool:
+        last_columns = n - panels * (j - 1) // j * (PANEL // size)
+        return (i == 1 or m // i > 1) and (j == 1 or last_columns > 1)
+
+    return min(((i, j) for i in range(1, workers + 1) for j in range(1, workers // i + 1) if allowed(i, j)), key=cost)
 
 
 def _first(x: np.ndarray) -> np.ndarray:
+    """The first matrix of a stack."""
     return x if x.ndim == 2 else x[(0,) * (x.ndim - 2)]
 
 
-def _same_float(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    if a.dtype not in _products or b.dtype not in _products:
-        raise TypeError(f"matmul: dtypes are {a.dtype} and {b.dtype}; expected float32 or float64")
-    return a.astype(np.float64, copy=False), b.astype(np.float64, copy=False)
-
-
-def _target(out: np.ndarray, shape: tuple, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """out, or a new array where out is not contiguous or an operand lies in it."""
-    if out.shape != shape or out.dtype != a.dtype:
-        raise ValueError(f"matmul: out is {out.dtype} {out.shape}; expected {a.dtype} {shape}")
-    usable = out.flags.c_contiguous and out.flags.writeable and not np.may_share_memory(out, a) and not np.may_share_memory(out, b)
-    return out if usable else np.empty(shape, a.dtype)
+def _target(out: np.ndarray, plan: _Plan, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """out, or a new array where out is not contiguous or an operand may lie in it."""
+    if out.shape != plan.shape or out.dtype != plan.dtype:
+        raise ValueError(f"matmul: out is {out.dtype} {out.shape}; expected {plan.dtype} {plan.shape}")
+    if not out.flags.writeable:
+        raise ValueError("matmul: out is read-only")
+    apart = not np.may_share_memory(out, a) and not np.may_share_memory(out, b)
+    return out if out.flags.c_contiguous and apart else np.empty(plan.shape, plan.dtype)

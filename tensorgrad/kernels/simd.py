@@ -1,8 +1,8 @@
 """Vectors of floats in LLVM IR, for inner loops that must not be left to the compiler's own vectoriser.
 
 The machine is described by two numbers: LANES, the float32 values in one vector register (float64: half as many), and
-REGISTERS, how many there are. They follow the processor; the environment variable TENSORGRAD_LANES (4, 8 or 16) overrides
-the first, so that the code for a narrow machine can be run, slowly or not, on a wide one.
+REGISTERS, how many there are. They follow the processor; the environment variable TENSORGRAD_LANES (4, 8 or 16) stands
+in for the first, so that the code for a narrow machine can be run on a wide one.
 """
 
 import os
@@ -10,7 +10,8 @@ import os
 import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
-from numba.core import config
+
+from tensorgrad.kernels.jit import config
 
 INTEGER = ir.IntType(64)
 _INDEX = ir.IntType(32)
@@ -43,8 +44,8 @@ def integer(value: int) -> ir.Constant:
 
 
 class Vectors:
-    """Writes code for vectors of one float type where an LLVM builder stands. Addresses are integers, in bytes, and need
-    no alignment; `size` is the bytes of an element, `lanes` the elements and `width` the bytes of a vector."""
+    """Writes code for vectors of one float type where an LLVM builder stands. Addresses are integers, in bytes, and
+    need no alignment; `size` is the bytes of an element, `lanes` the elements and `width` the bytes of a vector."""
 
     def __init__(self, builder: ir.IRBuilder, element: types.Float) -> None:
         self.builder = builder
@@ -106,8 +107,8 @@ class Vectors:
         return self.builder.extract_element(x, ir.Constant(_INDEX, 0))
 
     def transpose(self, rows: list[ir.Value]) -> list[ir.Value]:
-        """`lanes` vectors as a square matrix, transposed: at distance h = lanes/2, .., 2, 1, the lanes of row i with bit h
-        set change places with the lanes of row i + h with bit h clear."""
+        """`lanes` vectors as a square matrix, transposed: at distance h = lanes/2, .., 2, 1, the lanes of row i with
+        bit h set change places with the lanes of row i + h with bit h clear."""
         rows, n, h = list(rows), self.lanes, self.lanes // 2
         while h:
             for i in (i for i in range(n) if not i & h):
