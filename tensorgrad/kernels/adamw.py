@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numba import prange
 
-from tensorgrad.kernels.jit import inline, parallel, serial
+from tensorgrad.kernels.jit import parallel, serial
 from tensorgrad.kernels.rows import Array, bounds, pieces, vector
 
 
@@ -42,7 +42,7 @@ def sum_of_squares(g: Array) -> float:
     g = vector(g)
     sums = np.zeros(pieces(g.size))
     _sum_of_squares.at(2 * g.size)(g, sums, len(sums))
-    return math.fsum(sums) if np.isfinite(sums).all() else float(sums.sum())
+    return float(sums.sum())
 
 
 @parallel
@@ -54,7 +54,8 @@ def _step(p, g, m, v, factors, chunks):
 
 @serial
 def _step_chunk(p, g, m, v, factors):
-    scale, beta1, gain1, beta2, gain2, keep, rate, correction, eps = factors
+    scale, beta1, gain1, beta2, gain2 = factors[0], factors[1], factors[2], factors[3], factors[4]
+    keep, rate, correction, eps = factors[5], factors[6], factors[7], factors[8]
     for i in range(p.size):
         gradient = scale * g[i]
         first = beta1 * m[i] + gain1 * gradient

@@ -14,7 +14,7 @@ forward (three with smoothing) from the cache. Arithmetic: about 20 FLOPs a logi
 import numpy as np
 from numba import prange
 
-from tensorgrad.kernels.functions import exp, minus
+from tensorgrad.kernels.functions import decay, minus
 from tensorgrad.kernels.jit import parallel, serial
 from tensorgrad.kernels.log_softmax import sum_of_exponentials
 from tensorgrad.kernels.rows import Array, bounds, matrix, pieces, row_max, vector
@@ -100,4 +100,4 @@ def _backward_row(g, x, lse, share, dx):
     high = x.dtype.type(lse)
     low = x.dtype.type(lse - high)
     for j in range(x.size):
-        dx[j] = g * (exp(minus(x[j], high, low)) - share)
+        dx[j] = g * (decay(minus(x[j], high, low)) - share)

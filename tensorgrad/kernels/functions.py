@@ -101,6 +101,20 @@ def exp64(x):
 exp = by_dtype(exp32, exp64)
 
 
+@inline
+def decay32(x):
+    """e^x for x <= 0, with 0 for the results below the normal numbers, in three quarters of the time. 127, the bias of the
+    exponent, is added with the rounding, so that the low bits of t are those of 2^n."""
+    x = F(-88) if x < F(-88) else x
+    t = x * F(1.44269504) + F(12582912 + 127)
+    n = t - F(12582912 + 127)
+    r = (x - n * F(0.693359375)) - n * F(-2.12194440e-4)
+    return ((_exp_p(r) * (r * r) + r) + F(1)) * I32(F(t).view(I32) << 23).view(F)
+
+
+decay = by_dtype(decay32, exp64)
+
+
 # ---- log: x = 2^e (1 + f) with 1 + f in [sqrt 1/2, sqrt 2], and log x = e log 2 + f - f^2/2 + f^3 P(f) ----
 
 _log_p = polynomial(
@@ -160,6 +174,14 @@ def sigmoid(x):
     return y + ((top - y * low) - y * lost) * r
 
 
+@inline
+def logistic(x):
+    """1 / (1 + e^-x) to 3 units in the last place, for use inside other functions."""
+    one = type(x)(1)
+    e = decay(-abs(x))
+    return (e if x < 0 else one) / (one + e)
+
+
 # ---- erf and its complement: for x >= 0, erfc x = e^(-x^2) P(1 - 6 r) r with r = 1 / (x + 3) ----
 
 _erf_p = polynomial(F, 7.8538616e-05, -0.00080101937, 0.00518832769, -0.0268538119, 0.112835851, -0.376126258, 0.128379166)
@@ -201,7 +223,7 @@ erfc = by_dtype(erfc32, inline(lambda x: math.erfc(x)))
 def normal_tail32(x):
     """P(X > |x|) of a standard normal X, to a relative error of 1e-6 for |x| < 5."""
     r = F(1) / (abs(x) * F(0.70710678) + F(3))
-    return exp32(F(-0.5) * (x * x)) * (_erfc_p(F(1) - F(6) * r) * (F(0.5) * r))
+    return decay32(F(-0.5) * (x * x)) * (_erfc_p(F(1) - F(6) * r) * (F(0.5) * r))
 
 
 normal_tail = by_dtype(normal_tail32, inline(lambda x: 0.5 * math.erfc(abs(x) * 0.7071067811865476)))

@@ -13,7 +13,7 @@ Memory, float32: 8 bytes an element forward, 12 backward. Arithmetic: about 40 F
 import numpy as np
 from numba import prange
 
-from tensorgrad.kernels.functions import clip, exp, normal_tail, sigmoid
+from tensorgrad.kernels.functions import clip, decay, logistic, normal_tail
 from tensorgrad.kernels.jit import inline, parallel, serial
 from tensorgrad.kernels.rows import Array, bounds, pieces, vector
 
@@ -78,7 +78,7 @@ def _value(x):
 def _slope(x):
     tail = normal_tail(x)
     below = tail if x < 0 else type(x)(1) - tail
-    density = type(x)(0.3989422804014327) * exp(type(x)(-0.5) * (x * x))
+    density = type(x)(0.3989422804014327) * decay(type(x)(-0.5) * (x * x))
     return below + clip(x, -_FAR, _FAR) * density
 
 
@@ -90,13 +90,13 @@ def _twice_u(x):
 @inline
 def _value_tanh(x):
     near = clip(x, -_FAR, _FAR)
-    return (x if x > _FAR else near) * sigmoid(_twice_u(near))
+    return (x if x > _FAR else near) * logistic(_twice_u(near))
 
 
 @inline
 def _slope_tanh(x):
     one = type(x)(1)
     x = clip(x, -_FAR, _FAR)
-    s = sigmoid(_twice_u(x))
+    s = logistic(_twice_u(x))
     change = type(x)(1.5957691216057308) * (one + type(x)(0.134145) * (x * x))
     return s + x * (s * (one - s)) * change

@@ -86,12 +86,18 @@ def _moments(x):
     shift = x.dtype.type(_sum(x, zero) / x.size)
     total, squares = deviations(x, shift)
     if not 1e-25 < squares < 1e37:
-        return _moments_from(_sum(x, 0.0) / x.size, *deviations(x, _sum(x, 0.0) / x.size), x.size)
-    return _moments_from(np.float64(shift), np.float64(total), np.float64(squares), x.size)
+        return _moments_about(x, _sum(x, 0.0) / x.size)
+    return _from_sums(np.float64(shift), np.float64(total), np.float64(squares), x.size)
+
+
+@serial
+def _moments_about(x, shift):
+    total, squares = deviations(x, shift)
+    return _from_sums(shift, total, squares, x.size)
 
 
 @inline
-def _moments_from(shift, total, squares, n):
+def _from_sums(shift, total, squares, n):
     return shift + total / n, max((squares - total * (total / n)) / n, 0.0)
 
 

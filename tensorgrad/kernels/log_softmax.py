@@ -9,7 +9,7 @@ A row of -inf alone is nan, as IEEE arithmetic has it.
 import numpy as np
 from numba import prange
 
-from tensorgrad.kernels.functions import exp, minus
+from tensorgrad.kernels.functions import decay, minus
 from tensorgrad.kernels.jit import parallel, serial
 from tensorgrad.kernels.rows import Array, bounds, matrix, pieces, row_max
 
@@ -37,7 +37,7 @@ def sum_of_exponentials(x, most):
     """sum_j e^(x_j - most)."""
     total = x.dtype.type(0)
     for j in range(x.size):
-        total += exp(x[j] - most)
+        total += decay(x[j] - most)
     return total
 
 
@@ -81,4 +81,4 @@ def _backward_row(g, y, dx):
     for j in range(y.size):
         total += g[j]
     for j in range(y.size):
-        dx[j] = g[j] - exp(y[j]) * total
+        dx[j] = g[j] - decay(y[j]) * total

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tensorgrad.kernels.functions import F, I32, I64, D, by_dtype
+from tensorgrad.kernels.functions import I32, I64, D, F, by_dtype
 from tensorgrad.kernels.jit import inline, serial
 
 Array = np.ndarray[Any, Any]

@@ -7,7 +7,7 @@ Memory, float32: 8 bytes an element forward, 12 backward. Arithmetic: about 30 F
 import numpy as np
 from numba import prange
 
-from tensorgrad.kernels.functions import clip, sigmoid
+from tensorgrad.kernels.functions import clip, logistic
 from tensorgrad.kernels.jit import inline, parallel, serial
 from tensorgrad.kernels.rows import Array, bounds, pieces, vector
 
@@ -57,12 +57,12 @@ def _backward_chunk(g, x, dx):
 @inline
 def _value(x):
     near = clip(x, -_FAR, _FAR)
-    return (x if x > _FAR else near) * sigmoid(near)
+    return (x if x > _FAR else near) * logistic(near)
 
 
 @inline
 def _slope(x):
     one = type(x)(1)
     x = clip(x, -_FAR, _FAR)
-    s = sigmoid(x)
+    s = logistic(x)
     return s * (one + x * (one - s))

@@ -9,7 +9,7 @@ A row of -inf alone is nan, as IEEE arithmetic has it.
 import numpy as np
 from numba import prange
 
-from tensorgrad.kernels.functions import exp
+from tensorgrad.kernels.functions import decay
 from tensorgrad.kernels.jit import parallel, serial
 from tensorgrad.kernels.rows import Array, bounds, matrix, pieces, row_max
 
@@ -50,7 +50,7 @@ def _forward_row(x, y):
     most = row_max(x)
     total = x.dtype.type(0)
     for j in range(x.size):
-        e = exp(x[j] - most)
+        e = decay(x[j] - most)
         y[j] = e
         total += e
     scale = x.dtype.type(1) / total

@@ -1,0 +1,226 @@
+"""Attention (Vaswani et al. 2017, eq. 1): y = softmax(scale q k^T) v for every head, without storing the (T, S) weights.
+
+A block of 64 queries sees its scores against all its keys in one scratch tile. Only L_i = log sum_j e^(x_ij) is kept, in
+float64; the backward pass makes the weights again as p = e^(x - L) (Dao et al. 2022, "FlashAttention", section 3.1):
+
+    dv = p^T g,   dp = g v^T,   dx = scale p (dp - sum_j p dp),   dq = dx k,   dk = dx^T q
+
+When causal, query i sees keys j <= i + S - T; keys that no query of the tile sees are skipped. The first queries are
+blind if T > S, all if S = 0: they give 0 and are left out of every sum. A query whose scores are all -inf also gives 0 and
+passes no gradient: its L is saved as inf, so that p = 0.
+With grouped heads one task owns a head of k and v and adds up its query heads in order.
+
+FLOPs: 2 T S (d + e) a head forward and 2 T S (3 d + 2 e) backward, half of each when causal, and an exponential for each
+score each way. Memory: q, k, v, y and their gradients once, tiles stay in the cache.
+"""
+
+import numpy as np
+from numba import prange
+
+from tensorgrad.kernels.functions import decay, minus
+from tensorgrad.kernels.gemm import SCRATCH, gemm_address, gemm_block
+from tensorgrad.kernels.jit import inline, parallel, serial
+from tensorgrad.kernels.rows import Array, bounds, row_max
+
+_BLOCK = 64  # queries in a tile
+
+
+def forward(q: Array, k: Array, v: Array, *, causal: bool = False, scale: float) -> tuple[Array, tuple[Array]]:
+    """(B, H, T, d), (B, G, S, d), (B, G, S, e) -> (B, H, T, e), and what is saved: L (B, H, T). G divides H.
+
+    Arrays may have any strides; they are copied only if the last axis is not contiguous. y is laid out as (B, T, H, e).
+    """
+    width = v.shape[3]
+    q, k, v = map(_packed, (q, k, v))
+    y = _heads_last(*q.shape[:3], v.shape[3], q.dtype)
+    lse = np.full(q.shape[:3], np.inf)
+    sizes = _sizes(q, k, v, causal)
+    tasks = q.shape[0] * q.shape[1] * -(-(q.shape[2] - sizes[-1]) // _BLOCK)
+    _forward.at(_work(q, k))(
+        gemm_address(q.dtype), _place(q), _place(k), _place(v), _place(y), sizes, causal, q.dtype.type(scale), lse,
+        tasks, min(tasks, 64),
+    )  # fmt: skip
+    return y[..., :width], (lse,)
+
+
+def backward(
+    g: Array, y: Array, saved: tuple[Array], q: Array, k: Array, v: Array, *, causal: bool = False, scale: float
+) -> tuple[Array, Array, Array]:
+    """dL/dy (B, H, T, e) -> dL/dq, dL/dk, dL/dv, each laid out with the heads next to last."""
+    inputs = (q, k, v)
+    g, q, k, v = map(_packed, (g, q, k, v))
+    grads = [_heads_last(*x.shape, x.dtype) for x in (q, k, v)]
+    tasks = k.shape[0] * k.shape[1]
+    _backward.at(2 * _work(q, k))(
+        gemm_address(q.dtype), _place(g), _place(q), _place(k), _place(v), *map(_place, grads), _sizes(q, k, v, causal),
+        causal, q.dtype.type(scale), saved[0], tasks, min(tasks, 64),
+    )  # fmt: skip
+    return tuple(grad[..., : x.shape[-1]] for grad, x in zip(grads, inputs, strict=True))
+
+
+def _packed(x: Array) -> Array:
+    """x with its last axis contiguous and not empty: a zero in each vector changes no product."""
+    if x.shape[-1] == 0:
+        return np.zeros((*x.shape[:-1], 1), x.dtype)
+    return x if x.strides[-1] == x.itemsize else np.ascontiguousarray(x)
+
+
+def _heads_last(b: int, h: int, t: int, d: int, dtype: np.dtype) -> Array:
+    """Zeros (B, H, T, d) in the order (B, T, H, d) of memory, in which heads are joined without a copy."""
+    return np.zeros((b, t, h, d), dtype).swapaxes(1, 2)
+
+
+def _place(x: Array) -> tuple[int, int, int, int]:
+    """Where x is: its address, and the bytes from one batch, head and position to the next."""
+    return (x.ctypes.data, *x.strides[:3])
+
+
+def _sizes(q: Array, k: Array, v: Array, causal: bool) -> tuple[int, ...]:
+    """H, G, T, S, d, e, and how many queries are blind."""
+    queries, keys = q.shape[2], k.shape[2]
+    blind = queries if keys == 0 else max(queries - keys, 0) if causal else 0
+    return (q.shape[1], k.shape[1], queries, keys, q.shape[3], v.shape[3], blind)
+
+
+def _work(q: Array, k: Array) -> int:
+    """Scores, each about as dear as eight elements of a simple loop."""
+    return 8 * q.shape[0] * q.shape[1] * q.shape[2] * k.shape[2]
+
+
+@parallel
+def _forward(gemm, q, k, v, y, sizes, causal, scale, lse, tasks, chunks):
+    for c in prange(chunks):
+        start, stop = bounds(c, chunks, tasks)
+        _forward_tasks(gemm, start, stop, q, k, v, y, sizes, causal, scale, lse)
+
+
+@serial
+def _forward_tasks(gemm, start, stop, q, k, v, y, sizes, causal, scale, lse):
+    """A task is a block of queries of one head."""
+    heads, groups, queries, keys, d, e, blind = sizes
+    blocks = (queries - blind + _BLOCK - 1) // _BLOCK
+    x = np.empty((_BLOCK, _row_length(keys)), type(scale))
+    scratch = np.empty(SCRATCH, np.uint8)
+    for task in range(start, stop):
+        b, h, first = task // (heads * blocks), task // blocks % heads, blind + task % blocks * _BLOCK
+        rows = min(_BLOCK, queries - first)
+        columns = _seen(first + rows - 1, queries, keys, causal)
+        kv = h * groups // heads
+        _scores(x, rows, columns, d, _at(q, b, h, first), q[3], _at(k, b, kv, 0), k[3], gemm, scratch)
+        for i in range(rows):
+            _scale_and_hide(x[i, :columns], _seen(first + i, queries, keys, causal), scale)
+            lse[b, h, first + i] = _softmax(x[i, :columns])
+        _weighted_sum(x, rows, columns, e, _at(v, b, kv, 0), v[3], _at(y, b, h, first), y[3], gemm, scratch)
+
+
+@inline
+def _at(place, b, h, t):
+    return place[0] + b * place[1] + h * place[2] + t * place[3]
+
+
+@inline
+def _seen(i, queries, keys, causal):
+    """How many keys query i sees, the first ones."""
+    return i + 1 + keys - queries if causal else keys
+
+
+@inline
+def _row_length(keys):
+    """Of a tile: whole vectors, and never a power of two, whose rows would share a cache set."""
+    return (keys + 15) // 16 * 16 + 16
+
+
+@serial
+def _scores(x, rows, columns, d, q, q_step, k, k_step, gemm, scratch):
+    """x = q k^T."""
+    zero, size = x.dtype.type(0), x.itemsize
+    gemm_block(
+        gemm, zero, rows, columns, d, q, q_step, size, k, size, k_step, x.ctypes.data, x.strides[0], scratch.ctypes.data
+    )
+
+
+@serial
+def _weighted_sum(x, rows, columns, e, v, v_step, y, y_step, gemm, scratch):
+    """y = x v."""
+    zero, size = x.dtype.type(0), x.itemsize
+    gemm_block(gemm, zero, rows, e, columns, x.ctypes.data, x.strides[0], size, v, v_step, size, y, y_step, scratch.ctypes.data)
+
+
+@serial
+def _add_transposed(x, rows, columns, d, g, g_step, dv, dv_step, gemm, scratch):
+    """dv = dv + x^T g."""
+    one, size = x.dtype.type(1), x.itemsize
+    gemm_block(gemm, one, columns, d, rows, x.ctypes.data, size, x.strides[0], g, g_step, size, dv, dv_step, scratch.ctypes.data)
+
+
+@serial
+def _scale_and_hide(x, seen, scale):
+    for j in range(seen):
+        x[j] *= scale
+    for j in range(seen, x.size):
+        x[j] = -np.inf
+
+
+@serial
+def _softmax(x):
+    """x becomes softmax(x), or 0 if nothing is above -inf; its log-sum-exp, or inf."""
+    most = row_max(x)
+    if most == -np.inf:
+        x[:] = 0
+        return np.inf
+    total = x.dtype.type(0)
+    for j in range(x.size):
+        p = decay(x[j] - most)
+        x[j] = p
+        total += p
+    inverse = x.dtype.type(1) / total
+    for j in range(x.size):
+        x[j] *= inverse
+    return np.float64(most) + np.log(np.float64(total))
+
+
+@parallel
+def _backward(gemm, g, q, k, v, dq, dk, dv, sizes, causal, scale, lse, tasks, chunks):
+    for c in prange(chunks):
+        start, stop = bounds(c, chunks, tasks)
+        _backward_tasks(gemm, start, stop, g, q, k, v, dq, dk, dv, sizes, causal, scale, lse)
+
+
+@serial
+def _backward_tasks(gemm, start, stop, g, q, k, v, dq, dk, dv, sizes, causal, scale, lse):
+    """A task is a head of k and v, with the heads of q that it serves."""
+    heads, groups, queries, keys, d, e, blind = sizes
+    x = np.empty((_BLOCK, _row_length(keys)), type(scale))
+    dx = np.empty((_BLOCK, _row_length(keys)), type(scale))
+    scratch = np.empty(SCRATCH, np.uint8)
+    for task in range(start, stop):
+        b, kv = task // groups, task % groups
+        k_here, dk_here = _at(k, b, kv, 0), _at(dk, b, kv, 0)
+        v_here, dv_here = _at(v, b, kv, 0), _at(dv, b, kv, 0)
+        for h in range(kv * heads // groups, (kv + 1) * heads // groups):
+            for first in range(blind, queries, _BLOCK):
+                rows = min(_BLOCK, queries - first)
+                columns = _seen(first + rows - 1, queries, keys, causal)
+                q_here, g_here = _at(q, b, h, first), _at(g, b, h, first)
+                _scores(x, rows, columns, d, q_here, q[3], k_here, k[3], gemm, scratch)
+                _scores(dx, rows, columns, e, g_here, g[3], v_here, v[3], gemm, scratch)
+                for i in range(rows):
+                    _scale_and_hide(x[i, :columns], _seen(first + i, queries, keys, causal), scale)
+                    _softmax_backward(x[i, :columns], dx[i, :columns], lse[b, h, first + i], scale)
+                _add_transposed(x, rows, columns, e, g_here, g[3], dv_here, dv[3], gemm, scratch)
+                _add_transposed(dx, rows, columns, d, q_here, q[3], dk_here, dk[3], gemm, scratch)
+                _weighted_sum(dx, rows, columns, d, k_here, k[3], _at(dq, b, h, first), dq[3], gemm, scratch)
+
+
+@serial
+def _softmax_backward(x, dp, lse, scale):
+    """x becomes p = e^(x - lse), and dp becomes scale p (dp - sum p dp)."""
+    high = x.dtype.type(lse)
+    low = x.dtype.type(lse - high) if lse < np.inf else x.dtype.type(0)
+    total = x.dtype.type(0)
+    for j in range(x.size):
+        p = decay(minus(x[j], high, low))
+        x[j] = p
+        total += p * dp[j]
+    for j in range(x.size):
+        dp[j] = x[j] * (dp[j] - total) * scale
