@@ -1,13 +1,17 @@
 """Modules: parts of a model that hold Parameters, know their names, and can be called.  Conventions are PyTorch's."""
 
 from .activations import ELU, GELU, LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh
+from .attention import MultiheadAttention
 from .containers import ModuleDict, ModuleList, Sequential
 from .layers import Dropout, Embedding, Flatten, Identity, LayerNorm, Linear, RMSNorm
 from .module import Module, Parameter
+from .recurrent import GRU, LSTM
 
 __all__ = [
     "ELU",
     "GELU",
+    "GRU",
+    "LSTM",
     "Dropout",
     "Embedding",
     "Flatten",
@@ -19,6 +23,7 @@ __all__ = [
     "Module",
     "ModuleDict",
     "ModuleList",
+    "MultiheadAttention",
     "Parameter",
     "RMSNorm",
     "ReLU",
