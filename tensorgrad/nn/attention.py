@@ -20,8 +20,8 @@ from .module import Module, Parameter
 class MultiheadAttention(Module):
     """(L, N, E), (S, N, kdim), (S, N, vdim) -> (L, N, E): H heads of softmax(q k^T / sqrt d) v, joined by a linear map.
 
-    N comes first if batch_first, and may be left out.  The maps of query, key and value are one in_proj_weight (3E, E), or
-    three when kdim or vdim differ from E; they start uniform with variance 2 / (fan in + fan out), biases 0.
+    N comes first if batch_first, and may be left out.  The maps of query, key and value are one in_proj_weight
+    (3E, E), or three when kdim or vdim differ from E; they start uniform with variance 2 / (fan in + fan out).
     """
 
     in_proj_weight: Parameter | None
@@ -78,8 +78,8 @@ class MultiheadAttention(Module):
     ) -> tuple[Tensor, Tensor | None]:
         """The output, and the weights (N, L, S), or (N, H, L, S) unless averaged over heads; None unless needed.
 
-        key_padding_mask (N, S) and attn_mask (L, S) or (N H, L, S) are True where a key is hidden, or numbers added to the
-        scores.  A query that sees no key gives the bias of the output map.
+        key_padding_mask (N, S) and attn_mask (L, S) or (N H, L, S) are True where a key is hidden, or numbers added to
+        the scores.  A query that sees no key gives the bias of the output map.
         """
         inputs = [as_tensor(part) for part in (query, key, value)]
         single = inputs[0].ndim == 2
@@ -87,7 +87,8 @@ class MultiheadAttention(Module):
         q, k, v = self._projected(inputs)  # (N, H, L, d), (N, H, S, d), (N, H, S, d)
         batch, heads, length, features = q.shape
         p = self.dropout if self.training else 0.0
-        seen, bias = self._masks(key_padding_mask, attn_mask, (batch, heads, length, inputs[1].shape[1]), k.shape[2], is_causal)
+        scores = (batch, heads, length, inputs[1].shape[1])
+        seen, bias = self._masks(key_padding_mask, attn_mask, scores, k.shape[2], is_causal)
         weights = None
         if need_weights:  # the weights are the output for values that are unit vectors
             unit = broadcast_to(Tensor(np.eye(k.shape[2], dtype=v.dtype)), (*k.shape[:3], k.shape[2]))
@@ -109,12 +110,16 @@ class MultiheadAttention(Module):
             maps = [getattr(self, f"{name}_proj_weight") for name in "qkv"]
         biases = [None] * 3 if self.in_proj_bias is None else split(self.in_proj_bias, 3)
         q, k, v = (linear(x, w, b) for x, w, b in zip(inputs, maps, biases, strict=True))
-        extra = [] if self.bias_k is None else [(self.bias_k, self.bias_v)]
+        if self.bias_k is not None:
+            k, v = self._with_row(k, self.bias_k), self._with_row(v, self.bias_v)
         if self.add_zero_attn:
-            extra.append((Tensor(np.zeros((1, 1, self.embed_dim), k.dtype)),) * 2)
-        for pair in extra:
-            k, v = (concat([x, broadcast_to(row, (x.shape[0], 1, self.embed_dim))], 1) for x, row in zip((k, v), pair, strict=True))
+            zero = np.zeros((1, 1, self.embed_dim), k.dtype)
+            k, v = self._with_row(k, zero), self._with_row(v, zero)
         return self._heads(q), self._heads(k), self._heads(v)
+
+    def _with_row(self, x: Tensor, row: Any) -> Tensor:
+        """(N, S, E), (1, 1, E) -> (N, S + 1, E)."""
+        return concat([x, broadcast_to(row, (x.shape[0], 1, self.embed_dim))], 1)
 
     def _heads(self, x: Tensor) -> Tensor:
         """(N, S, E) -> (N, H, S, d)."""
@@ -128,7 +133,8 @@ class MultiheadAttention(Module):
         `keys` counts those of the input, shape[-1], and the extra ones, which all queries see.
         """
         batch, heads, length, own = shape
-        seen, bias = [], []
+        seen: list[Tensor] = []
+        bias: list[Tensor] = []
         for given, full in ((padding, (batch, 1, 1, own)), (mask, None)):
             if given is None:
                 continue

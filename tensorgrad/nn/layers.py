@@ -54,7 +54,7 @@ class Linear(Module):
 
 
 class Embedding(Module):
-    """(..) integers -> (.., embedding_dim): rows of weight (num_embeddings, embedding_dim), which starts standard normal.
+    """(..) integers -> (.., embedding_dim): rows of weight (num_embeddings, embedding_dim), at first standard normal.
 
     The row `padding_idx`, if given, starts at 0 and gets no gradient.
     """
@@ -110,7 +110,11 @@ class LayerNorm(_Norm):
     eps: float
 
     def __init__(
-        self, normalized_shape: int | Sequence[int], eps: float = 1e-5, elementwise_affine: bool = True, bias: bool = True
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
     ):
         super().__init__(normalized_shape, eps, elementwise_affine)
         self.bias = constant(0.0, *self.normalized_shape) if elementwise_affine and bias else None
@@ -125,7 +129,9 @@ class RMSNorm(_Norm):
     eps is the machine epsilon of x's dtype unless given.
     """
 
-    def __init__(self, normalized_shape: int | Sequence[int], eps: float | None = None, elementwise_affine: bool = True):
+    def __init__(
+        self, normalized_shape: int | Sequence[int], eps: float | None = None, elementwise_affine: bool = True
+    ):
         super().__init__(normalized_shape, eps, elementwise_affine)
 
     def forward(self, x: Any) -> Tensor:

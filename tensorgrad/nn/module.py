@@ -52,7 +52,7 @@ class Module:
 
     training: bool
     _name: str | None
-    _parameter_names: dict[str, None]  # attributes that are parameters: in the copies made by tree_flatten, no longer by type
+    _parameter_names: dict[str, None]  # attributes that are parameters; in the copies of tree_flatten not by type
     _buffer_names: dict[str, bool]  # attributes that are buffers, and whether they belong to the state
     _pre_hooks: dict[int, Callable]
     _hooks: dict[int, Callable]
@@ -70,7 +70,7 @@ class Module:
         elif isinstance(value, Module):
             value._called(name)
         elif isinstance(value, Tensor) and name in self._parameter_names:
-            raise TypeError(f"{name} is a parameter of {type(self).__name__}: assign an nn.Parameter, or delete it first")
+            raise TypeError(f"{name} is a parameter of {type(self).__name__}: assign a Parameter, or delete it first")
         object.__setattr__(self, name, value)
 
     def __delattr__(self, name: str) -> None:
@@ -84,7 +84,7 @@ class Module:
             self._name = name
 
     def register_buffer(self, name: str, value: Any, persistent: bool = True) -> None:
-        """Hold a Tensor that is not learned; it belongs to state_dict() if `persistent`.  None holds the place of one."""
+        """Hold a Tensor that is not learned, or None in its place; it belongs to state_dict() if `persistent`."""
         self._buffer_names[name] = persistent
         object.__setattr__(self, name, value if value is None else as_tensor(value))
 
@@ -206,7 +206,7 @@ class Module:
             faults += [f"missing {name}" for name in own if name not in given]
             faults += [f"unexpected {name}" for name in given if name not in own]
         faults += [f"{name} has shape {a.shape}, expected {x.shape}" for name, x, a in pairs if a.shape != x.shape]
-        faults += [f"{name} has dtype {a.dtype}, expected numbers" for name, _, a in pairs if a.dtype.kind not in "fiub"]
+        faults += [f"{name} has dtype {a.dtype}, not numbers" for name, _, a in pairs if a.dtype.kind not in "fiub"]
         if faults:
             raise ValueError(f"cannot load into {type(self).__name__}: " + "; ".join(faults))
         for _, x, a in pairs:
@@ -259,7 +259,7 @@ class Module:
 
 
 def _replaced(value: Any, tensors: dict[int, Any], done: dict[int, Module]) -> Any:
-    """`value` with `tensors` in place of the tensors of those ids: Modules and containers that may hold them are copied."""
+    """`value` with `tensors` in place of the tensors of those ids; Modules and containers of them are copied."""
     if isinstance(value, Module):
         if id(value) not in done:
             done[id(value)] = copy = object.__new__(type(value))

@@ -1,4 +1,4 @@
-"""Recurrent networks, composed from ops.  Shapes: L steps, N sequences, H features of the state; names are PyTorch's."""
+"""Recurrent networks, composed from ops; names are PyTorch's.  Shapes: L steps, N sequences, H state features."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ State = tuple[Tensor, ...]
 class _Recurrent(Module):
     """Layers of a cell that is carried along the steps, forward or in both directions.
 
-    Layer k has weight_ih_lk (gates H, inputs), weight_hh_lk (gates H, H) and two biases, uniform in +-1/sqrt(H); the names of
-    the backward direction end in `_reverse`.  Between layers, dropout when training.
+    Layer k has weight_ih_lk (gates H, inputs), weight_hh_lk (gates H, H) and two biases, uniform in +-1/sqrt(H); the
+    names of the backward direction end in `_reverse`.  Between layers, dropout when training.
     """
 
     gates: int  # maps of the input that a cell needs
@@ -43,14 +43,15 @@ class _Recurrent(Module):
             raise ValueError(f"sizes and layers must be at least 1, got {(input_size, hidden_size, num_layers)}")
         if not 0 <= dropout <= 1:
             raise ValueError(f"dropout must be in [0, 1], got {dropout}")
-        self.hidden_size, self.num_layers, self.batch_first, self.dropout = hidden_size, num_layers, batch_first, dropout
+        self.hidden_size, self.num_layers = hidden_size, num_layers
+        self.batch_first, self.dropout = batch_first, dropout
         self.directions = ("", "_reverse") if bidirectional else ("",)
         self.rng = rng or np.random.default_rng()
         rows = self.gates * hidden_size
         for layer in range(num_layers):
             width = hidden_size * len(self.directions) if layer else input_size
             for direction in self.directions:
-                shapes = {"weight_ih": (rows, width), "weight_hh": (rows, hidden_size)}
+                shapes: dict[str, tuple[int, ...]] = {"weight_ih": (rows, width), "weight_hh": (rows, hidden_size)}
                 shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)} if bias else {}
                 for name, shape in shapes.items():
                     setattr(self, f"{name}_l{layer}{direction}", uniform(self.rng, 1 / math.sqrt(hidden_size), *shape))
@@ -113,7 +114,7 @@ class _Recurrent(Module):
 
 
 class LSTM(_Recurrent):
-    """i, f, o = sigmoid, g = tanh of W x + U h + b;  c <- f c + i g;  h <- o tanh c  (Hochreiter and Schmidhuber 1997; Gers 2000).
+    """i, f, o = sigmoid, g = tanh of W x + U h + b;  c <- f c + i g;  h <- o tanh c  (Gers et al. 2000, section 3).
 
     The state is (h, c).  See `forward` for shapes.
     """

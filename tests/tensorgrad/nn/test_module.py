@@ -42,7 +42,11 @@ X = np.array([0.3, -0.2])
 def numeric_gradient(net, name):
     """Central differences through the state, the definition of the derivative."""
     state, out = net.state_dict(), []
-    ties = [other for other in state if other.endswith("w") and np.shares_memory(parameter(net, other), parameter(net, name))]
+    ties = [
+        other
+        for other in state
+        if other.endswith("w") and np.shares_memory(parameter(net, other), parameter(net, name))
+    ]
     for i in range(2):
         values = []
         for step in (1e-6, -1e-6):
@@ -69,7 +73,16 @@ def test_state_holds_ties_and_shared_modules_under_every_name_and_parameters_onc
     ]
     assert [n for n, _ in net.named_parameters()] == ["first.w", "branches.a.w", "branches.keys.w", "rest.0.w"]
     assert [n for n, _ in net.named_buffers()][:2] == ["first.scale", "first.scratch"]
-    assert [n for n, _ in net.named_modules()] == ["", "first", "branches", "branches.a", "branches.keys", "rest", "rest.0", "tied"]
+    assert [n for n, _ in net.named_modules()] == [
+        "",
+        "first",
+        "branches",
+        "branches.a",
+        "branches.keys",
+        "rest",
+        "rest.0",
+        "tied",
+    ]
 
 
 def test_a_state_is_a_copy_and_ties_survive_loading():
@@ -91,9 +104,9 @@ def test_loading_names_every_fault_and_then_changes_nothing():
         net.load_state_dict(state)
     for part in ("missing first.scale", "missing rest.0.w", "unexpected new", "tied.w has shape (3,), expected (2,)"):
         assert part in str(error.value)
-    assert "branches.a.w has dtype <U1, expected numbers" in str(error.value)
+    assert "branches.a.w has dtype <U1, not numbers" in str(error.value)
     assert all(np.array_equal(net.state_dict()[name], value) for name, value in before.items())
-    with pytest.raises(ValueError, match="tied.w has shape"):
+    with pytest.raises(ValueError, match=r"tied\.w has shape"):
         net.load_state_dict(state, strict=False)
     net.load_state_dict({"first.w": np.zeros(2), "unknown": np.zeros(1)}, strict=False)
     assert net.tied.w.data.tolist() == [0, 0]
@@ -239,7 +252,7 @@ def test_parameters_may_be_replaced_and_deleted_but_not_by_a_plain_tensor():
 def test_a_module_inside_itself_is_an_error_that_says_where():
     net = Affine()
     net.child = nn.Sequential(net)
-    with pytest.raises(ValueError, match="Affine contains itself, as 'child.0'"):
+    with pytest.raises(ValueError, match=r"Affine contains itself, as 'child\.0'"):
         list(net.parameters())
 
 
@@ -268,7 +281,10 @@ def test_repr_shows_the_tree():
         (lambda: nn.LSTM(2, 0), "at least 1"),
         (lambda: nn.GRU(2, 2, dropout=2.0), "dropout must be in"),
         (lambda: nn.LayerNorm(3)(tg.ones((2, 4))), r"over \(3,\) got a tensor of shape \(2, 4\)"),
-        (lambda: nn.LSTM(2, 3)(tg.ones((4, 1, 2)), (tg.ones((1, 1, 2)), tg.ones((1, 1, 3)))), "initial state has shape"),
+        (
+            lambda: nn.LSTM(2, 3)(tg.ones((4, 1, 2)), (tg.ones((1, 1, 2)), tg.ones((1, 1, 3)))),
+            "initial state has shape",
+        ),
     ],
 )
 def test_faults_are_explained(build, message):
@@ -294,7 +310,9 @@ def test_a_long_sequence_costs_in_proportion(cell, monkeypatch):
         y = layer(np.ones((length, 1, 1), np.float32))[0].sum()
         made, zeros = [], np.zeros
         with monkeypatch.context() as patch:
-            patch.setattr(np, "zeros", lambda shape, *args, **kwargs: made.append(np.prod(shape)) or zeros(shape, *args, **kwargs))
+            patch.setattr(
+                np, "zeros", lambda shape, *args, **kwargs: made.append(np.prod(shape)) or zeros(shape, *args, **kwargs)
+            )
             y.backward()
         return sum(made)
 

@@ -31,7 +31,9 @@ def agree(ours, theirs, inputs, **kwargs):
     mine = [tg.tensor(x, requires_grad=x.dtype.kind == "f") for x in inputs]
     other = [torch.tensor(x, requires_grad=x.dtype.kind == "f") for x in inputs]
     got = leaves(ours(*mine, **kwargs))
-    expected = leaves(theirs(*other, **{k: torch.tensor(v) if isinstance(v, np.ndarray) else v for k, v in kwargs.items()}))
+    expected = leaves(
+        theirs(*other, **{k: torch.tensor(v) if isinstance(v, np.ndarray) else v for k, v in kwargs.items()})
+    )
     assert len(got) == len(expected)
     total, target = 0, 0
     for a, b in zip(got, expected, strict=True):
@@ -83,17 +85,21 @@ SAMPLES = [
     ("GRU", (3, 4), {}, [normal(5, 3), normal(1, 4)]),
     ("GRU", (3, 4, 2), {}, [normal(5, 2, 3), normal(2, 2, 4)]),
     ("MultiheadAttention", (6, 2), {}, [normal(4, 2, 6), normal(5, 2, 6), normal(5, 2, 6, seed=3)]),
-    ("MultiheadAttention", (6, 3), {"batch_first": True, "bias": False}, [normal(2, 4, 6), normal(2, 5, 6), normal(2, 5, 6)]),
+    ("MultiheadAttention", (6, 3), {"batch_first": True, "bias": False}, [normal(2, 4, 6)] + [normal(2, 5, 6)] * 2),
     ("MultiheadAttention", (6, 2), {"kdim": 3, "vdim": 5}, [normal(4, 2, 6), normal(5, 2, 3), normal(5, 2, 5)]),
     ("MultiheadAttention", (6, 2), {"add_bias_kv": True, "add_zero_attn": True}, [normal(4, 2, 6)] * 3),
     ("MultiheadAttention", (6, 2), {}, [normal(4, 6), normal(5, 6), normal(5, 6)]),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "args", "kwargs", "inputs"), SAMPLES, ids=[f"{i}-{s[0]}" for i, s in enumerate(SAMPLES)])
+@pytest.mark.parametrize(
+    ("name", "args", "kwargs", "inputs"), SAMPLES, ids=[f"{i}-{s[0]}" for i, s in enumerate(SAMPLES)]
+)
 def test_a_layer_is_torchs(name, args, kwargs, inputs):
     ours, theirs = pair(name, *args, **kwargs)
-    assert {k: v.shape for k, v in ours.state_dict().items()} == {k: tuple(v.shape) for k, v in theirs.state_dict().items()}
+    assert {k: v.shape for k, v in ours.state_dict().items()} == {
+        k: tuple(v.shape) for k, v in theirs.state_dict().items()
+    }
     assert list(ours.state_dict()) == list(theirs.state_dict())
     agree(ours, theirs, inputs)
 
@@ -141,7 +147,9 @@ def test_causal_attention_is_torchs():
 
 def test_nested_models_have_torchs_names_in_torchs_order():
     def build(nn):
-        return nn.Sequential(nn.Linear(2, 3), nn.ModuleDict({"a": nn.ModuleList([nn.Linear(1, 1), nn.LayerNorm(2)])}), nn.GRU(2, 2))
+        return nn.Sequential(
+            nn.Linear(2, 3), nn.ModuleDict({"a": nn.ModuleList([nn.Linear(1, 1), nn.LayerNorm(2)])}), nn.GRU(2, 2)
+        )
 
     ours, theirs = build(nn), build(torch.nn)
     assert list(ours.state_dict()) == list(theirs.state_dict())
