@@ -32,7 +32,7 @@ def forward(q: Array, k: Array, v: Array, *, causal: bool = False, scale: float)
     """
     width = v.shape[3]
     q, k, v = map(_packed, (q, k, v))
-    y = _heads_last(*q.shape[:3], v.shape[3], q.dtype)
+    y = _heads_last((*q.shape[:3], v.shape[3]), q.dtype)
     lse = np.full(q.shape[:3], np.inf)
     sizes = _sizes(q, k, v, causal)
     tasks = q.shape[0] * q.shape[1] * -(-(q.shape[2] - sizes[-1]) // _BLOCK)
@@ -45,11 +45,11 @@ def forward(q: Array, k: Array, v: Array, *, causal: bool = False, scale: float)
 
 def backward(
     g: Array, y: Array, saved: tuple[Array], q: Array, k: Array, v: Array, *, causal: bool = False, scale: float
-) -> tuple[Array, Array, Array]:
+) -> tuple[Array, ...]:
     """dL/dy (B, H, T, e) -> dL/dq, dL/dk, dL/dv, each laid out with the heads next to last."""
     inputs = (q, k, v)
     g, q, k, v = map(_packed, (g, q, k, v))
-    grads = [_heads_last(*x.shape, x.dtype) for x in (q, k, v)]
+    grads = [_heads_last(x.shape, x.dtype) for x in (q, k, v)]
     tasks = k.shape[0] * k.shape[1]
     _backward.at(2 * _work(q, k))(
         gemm_address(q.dtype), _place(g), _place(q), _place(k), _place(v), *map(_place, grads), _sizes(q, k, v, causal),
@@ -65,12 +65,13 @@ def _packed(x: Array) -> Array:
     return x if x.strides[-1] == x.itemsize else np.ascontiguousarray(x)
 
 
-def _heads_last(b: int, h: int, t: int, d: int, dtype: np.dtype) -> Array:
+def _heads_last(shape: tuple[int, ...], dtype: np.dtype) -> Array:
     """Zeros (B, H, T, d) in the order (B, T, H, d) of memory, in which heads are joined without a copy."""
+    b, h, t, d = shape
     return np.zeros((b, t, h, d), dtype).swapaxes(1, 2)
 
 
-def _place(x: Array) -> tuple[int, int, int, int]:
+def _place(x: Array) -> tuple[int, ...]:
     """Where x is: its address, and the bytes from one batch, head and position to the next."""
     return (x.ctypes.data, *x.strides[:3])
 
