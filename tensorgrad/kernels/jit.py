@@ -141,7 +141,8 @@ class _DiskCache(NullCache):
     def __init__(self, function: Callable) -> None:
         file = Path(function.__code__.co_filename)
         self.name = f"{file.stem}.{function.__qualname__}"
-        self.sources = _sources_digest(file)  # now: the files may change while the program runs
+        named = "<" not in self.name  # a lambda or a closure is not determined by its name and its file
+        self.sources = _sources_digest(file) if named else None  # now: files may change while the program runs
 
     @property
     def cache_path(self) -> str | None:
@@ -166,10 +167,11 @@ class _DiskCache(NullCache):
         return CompileResult._rebuild(target_context, *pickle.loads(blob[32:]))
 
     def save_overload(self, signature: Any, result: Any) -> None:
+        if self.sources is None or result.library.has_dynamic_globals:
+            return
         if self.cache_path is None:
-            return _warn_uncached()
-        if result.library.has_dynamic_globals:
-            return None
+            _warn_uncached()
+            return
         stem, payload = self._stem(signature, result.codegen), dumps(result._reduce())
         try:
             for old in Path(self.cache_path).glob(f"{stem}-*.kernel"):

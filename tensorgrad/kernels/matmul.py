@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange, types
 
-from tensorgrad.kernels.gemm import PANEL, SCRATCH, gemm_address, gemm_block
+from tensorgrad.kernels.gemm import SCRATCH, gemm_address, gemm_block
 from tensorgrad.kernels.jit import SMALL, THREADS, config, inline, parallel
+from tensorgrad.kernels.tiles import PANEL
 
 
 def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:

@@ -192,16 +192,26 @@ def test_other_dtypes(dtype):
         matmul(np.ones((2, 2), dtype), np.ones((2, 2), np.float32))
 
 
+PARTED = [
+    ((97, 800), (800, 129)),
+    ((1, 1500), (1500, 700)),
+    ((1500, 700), (700, 1)),
+    ((7, 900), (900, 400)),
+    ((13, 500), (500, 65)),
+    ((5, 60, 70), (70, 33)),
+    ((7, 64, 60), (7, 60, 49)),
+    ((3, 400, 300), (300, 17)),
+]
+
+
 def products_digest():
-    """A hash of products large enough for threads, with parts that end in a single row or column."""
+    """A hash of products large enough for threads, where parts could end in a single row or column."""
     rng = np.random.default_rng(8)
     digest = hashlib.sha256()
-    for dtype in FLOATS:
-        for left, right in [((97, 800), (800, 129)), ((1, 1500), (1500, 700)), ((1500, 700), (700, 1)), ((7, 900), (900, 400)),
-                            ((13, 500), (500, 65)), ((5, 60, 70), (70, 33)), ((7, 64, 60), (7, 60, 49)), ((3, 400, 300), (300, 17))]:
-            a, b = normal(rng, left, dtype), normal(rng, right, dtype)
-            columns = np.swapaxes(np.swapaxes(b, -1, -2).copy(), -1, -2)
-            digest.update(matmul(a, b).tobytes() + matmul(a, columns).tobytes())
+    for dtype, (left, right) in product(FLOATS, PARTED):
+        a, b = normal(rng, left, dtype), normal(rng, right, dtype)
+        columns = np.swapaxes(np.swapaxes(b, -1, -2).copy(), -1, -2)
+        digest.update(matmul(a, b).tobytes() + matmul(a, columns).tobytes())
     return digest.hexdigest()
 
 

@@ -1,0 +1,235 @@
+"""The innermost steps of a matrix product, written as LLVM code: what gemm.py repeats over blocks.
+
+Each intrinsic becomes a call of one function, written once a module and float type. Matrices are addresses and strides in
+bytes, as in gemm.py; `beta` carries the float type.
+"""
+
+from collections.abc import Callable
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from tensorgrad.kernels.simd import INTEGER, LANES, REGISTERS, Vectors, integer
+
+ROWS = 12 if REGISTERS == 32 else 6  # of a tile
+WIDTH = LANES * 4  # bytes of a vector
+PANEL = 2 * WIDTH  # bytes of a row of a panel of B, and of a tile
+WIDE = 8  # vectors of columns at a time, of a single row of C
+DOTS = 8  # rows of a matrix-vector product at a time
+
+
+@intrinsic
+def item_size(typing, beta):
+    """Bytes of a number of beta's type."""
+    return types.int64(beta), lambda context, builder, signature, args: integer(beta.bitwidth // 8)
+
+
+@intrinsic
+def copy_bytes(typing, target, source, count):
+    def emit(context, builder, signature, args):
+        pointers = [builder.inttoptr(x, ir.IntType(8).as_pointer()) for x in args[:2]]
+        cgutils.raw_memcpy(builder, *pointers, args[2], 1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), emit
+
+
+@intrinsic
+def tile(typing, beta, m, n, k, a, ars, acs, b, brs, c, crs):
+    """C = beta C + A B for m <= ROWS rows and at most 2 vectors of n columns; B has whole vectors in every row."""
+    return _call(_write_tile, beta, 10)
+
+
+@intrinsic
+def wide_row(typing, beta, n, k, a, acs, b, brs, c):
+    """C = beta C + A B for one row and WIDE vectors of columns."""
+    return _call(_write_wide_row, beta, 7)
+
+
+@intrinsic
+def pack_rows(typing, beta, k, n, b, brs, panel):
+    """panel[i, :n] = B[i, :n], the rest zero; the rows of B are contiguous."""
+    return _call(_write_pack_rows, beta, 5)
+
+
+@intrinsic
+def pack_columns(typing, beta, k, n, b, bcs, panel):
+    """panel[i, :n] = B[i, :n] for n <= one vector; the columns of B are contiguous; lanes from n on repeat the last."""
+    return _call(_write_pack_columns, beta, 5)
+
+
+@intrinsic
+def dot_rows(typing, beta, k, w, wrs, x, y, ys):
+    """y = beta y + W x for DOTS rows of W."""
+    return _call(_write_dot_rows, beta, 6)
+
+
+@intrinsic
+def dot_row(typing, beta, k, w, wrs, x, y, ys):
+    """y = beta y + W x for one row of W."""
+    return _call(_write_dot_row, beta, 6)
+
+
+def _call(write: Callable, beta: types.Float, integers: int) -> tuple:
+    """Signature and code of an intrinsic f(beta, ..integers) that calls what `write` writes for the same arguments."""
+
+    def emit(context, builder, signature, args):
+        builder.call(_function(builder.module, write, beta, [arg.type for arg in args]), args)
+        return context.get_dummy_value()
+
+    return types.void(beta, *[types.int64] * integers), emit
+
+
+def _function(module: ir.Module, write: Callable, element: types.Float, arguments: list, *shape: int) -> ir.Function:
+    name = ".".join([write.__name__, str(element), *map(str, shape)])
+    if name not in module.globals:
+        function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), name)
+        function.linkage = "internal"
+        function.attributes.add("noinline")
+        builder = ir.IRBuilder(function.append_basic_block())
+        write(Vectors(builder, element), *shape, *function.args)
+        builder.ret_void()
+    return module.globals[name]
+
+
+def _write_tile(v: Vectors, beta, m, n, *rest) -> None:
+    """Jump to the tile for this many rows and vectors."""
+    build = v.builder
+    wide = build.zext(build.icmp_signed(">", n, integer(v.lanes)), INTEGER)
+    end = build.append_basic_block()
+    switch = build.switch(build.add(build.mul(m, integer(2)), wide), end)
+    element = types.float32 if v.size == 4 else types.float64
+    args = [beta, n, *rest]
+    for rows in range(1, ROWS + 1):
+        for vectors in (1, 2):
+            build.position_at_end(build.append_basic_block())
+            switch.add_case(integer(2 * rows + vectors - 1), build.block)
+            build.call(_function(build.module, _write_one_tile, element, [x.type for x in args], rows, vectors), args)
+            build.branch(end)
+    build.position_at_end(end)
+
+
+def _write_wide_row(v: Vectors, beta, n, k, a, acs, b, brs, c) -> None:
+    _write_one_tile(v, 1, WIDE, beta, n, k, a, acs, acs, b, brs, c, acs)
+
+
+def _write_one_tile(v: Vectors, rows: int, vectors: int, beta, n, k, a, ars, acs, b, brs, c, crs) -> None:
+    build, entry = v.builder, v.builder.block
+    row_of_a = [build.mul(ars, integer(i)) for i in range(rows)]
+    row_of_c = [v.at(c, build.mul(crs, integer(i))) for i in range(rows)]
+    loop, after = build.append_basic_block(), build.append_basic_block()
+    build.branch(loop)
+    build.position_at_end(loop)
+    left, column, row = (_variable(build, x, entry) for x in (k, a, b))
+    sums = [[_variable(build, v.zero, entry) for _ in range(vectors)] for _ in range(rows)]
+    loaded = [v.load(v.at(row, j * v.width)) for j in range(vectors)]
+    for i in range(rows):
+        factor = v.splat(v.scalar(v.at(column, row_of_a[i])))
+        for j in range(vectors):
+            old = sums[i][j]
+            sums[i][j] = v.multiply_add(factor, loaded[j], old)
+            old.add_incoming(sums[i][j], loop)
+    column.add_incoming(v.at(column, acs), loop)
+    row.add_incoming(v.at(row, brs), loop)
+    left.add_incoming(v.at(left, -1), loop)
+    build.cbranch(build.icmp_signed(">", left, integer(1)), loop, after)
+    build.position_at_end(after)
+    _write_sums(v, sums, beta, n, row_of_c)
+
+
+def _variable(build: ir.IRBuilder, start: ir.Value, entry: ir.Block) -> ir.PhiInstr:
+    variable = build.phi(start.type)
+    variable.add_incoming(start, entry)
+    return variable
+
+
+def _write_sums(v: Vectors, sums: list, beta, n, row_of_c: list) -> None:
+    """C = beta C + sums, without touching the columns from n on."""
+    build, last = v.builder, len(sums[0]) - 1
+    tail = v.mask(build.sub(n, integer(last * v.lanes)))
+    factor = v.splat(beta)
+
+    def write(masked: bool, keep: bool) -> None:
+        for row, address in zip(sums, row_of_c, strict=True):
+            for j, value in enumerate(row):
+                where, mask = v.at(address, j * v.width), tail if masked and j == last else None
+                v.store(v.multiply_add(factor, v.load(where, mask), value) if keep else value, where, mask)
+
+    keeps = build.fcmp_unordered("!=", beta, ir.Constant(beta.type, 0.0))
+    whole = build.icmp_signed(">=", n, integer(len(sums[0]) * v.lanes))
+    with build.if_else(keeps) as (yes, no):
+        for keep, branch in ((True, yes), (False, no)):
+            with branch, build.if_else(whole) as (full, part):
+                with full:
+                    write(False, keep)
+                with part:
+                    write(True, keep)
+
+
+def _write_pack_rows(v: Vectors, beta, k, n, b, brs, panel) -> None:
+    build = v.builder
+    masks = [v.mask(build.sub(n, integer(j * v.lanes))) for j in range(2)]
+    with cgutils.for_range(build, k) as loop:
+        source = v.at(b, build.mul(loop.index, brs))
+        target = v.at(panel, build.mul(loop.index, integer(PANEL)))
+        for j in range(2):
+            v.store(v.load(v.at(source, j * v.width), masks[j]), v.at(target, j * v.width))
+
+
+def _write_pack_columns(v: Vectors, beta, k, n, b, bcs, panel) -> None:
+    """A square of lanes x lanes at a time is loaded by columns and transposed in registers."""
+    build = v.builder
+    last = build.sub(n, integer(1))
+    columns = []
+    for j in range(v.lanes):
+        inside = build.icmp_signed("<", integer(j), last)
+        columns.append(v.at(b, build.mul(build.select(inside, integer(j), last), bcs)))
+
+    def square(start, rows, mask=None) -> None:
+        """rows is a number, or a mask's run-time count"""
+        offset, target = build.mul(start, integer(v.size)), v.at(panel, build.mul(start, integer(PANEL)))
+        for i, row in enumerate(v.transpose([v.load(v.at(x, offset), mask) for x in columns])):
+            with build.if_then(build.icmp_signed("<", integer(i), rows)):
+                v.store(row, v.at(target, i * PANEL))
+
+    squares = build.sdiv(k, integer(v.lanes))
+    with cgutils.for_range(build, squares) as loop:
+        square(build.mul(loop.index, integer(v.lanes)), integer(v.lanes))
+    done = build.mul(squares, integer(v.lanes))
+    rest = build.sub(k, done)
+    with build.if_then(build.icmp_signed(">", rest, integer(0))):
+        square(done, rest, v.mask(rest))
+
+
+def _write_dot_rows(v: Vectors, *args) -> None:
+    _write_dots(v, DOTS, *args)
+
+
+def _write_dot_row(v: Vectors, *args) -> None:
+    _write_dots(v, 1, *args)
+
+
+def _write_dots(v: Vectors, rows: int, beta, k, w, wrs, x, y, ys) -> None:
+    build = v.builder
+    sums = [cgutils.alloca_once_value(build, v.zero) for _ in range(rows)]
+
+    def step(offset, mask=None) -> None:
+        shared = v.load(v.at(x, offset), mask)
+        for i, total in enumerate(sums):
+            row = v.load(v.at(w, build.mul(wrs, integer(i)), offset), mask)
+            build.store(v.multiply_add(row, shared, build.load(total)), total)
+
+    vectors = build.sdiv(k, integer(v.lanes))
+    with cgutils.for_range(build, vectors) as loop:
+        step(build.mul(loop.index, integer(v.width)))
+    step(build.mul(vectors, integer(v.width)), v.mask(build.srem(k, integer(v.lanes))))
+    for i, total in enumerate(sums):
+        where = v.at(y, build.mul(ys, integer(i)))
+        value = v.sum(build.load(total))
+        with build.if_else(build.fcmp_unordered("!=", beta, ir.Constant(beta.type, 0.0))) as (keep, replace):
+            with keep:
+                v.store_scalar(build.fadd(build.fmul(beta, v.scalar(where)), value), where)
+            with replace:
+                v.store_scalar(value, where)
