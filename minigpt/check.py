@@ -116,10 +116,11 @@ def _direction(like: Tree, rng: np.random.Generator) -> Tree:
 
 
 def _entry(like: Tree, rng: np.random.Generator) -> Tree:
-    """The direction along one random entry of one random array."""
+    """The direction along one random entry of one random array, among the entries that are not zero if it has any."""
     name = list(like)[rng.integers(len(like))]
     v = np.zeros(like[name].shape)
-    v.flat[rng.integers(v.size)] = 1.0
+    candidates = np.flatnonzero(like[name])
+    v.flat[rng.choice(candidates if candidates.size else v.size)] = 1.0
     return {name: v}
 
 

@@ -177,8 +177,8 @@ def _describe(config: TrainConfig, corpus: Corpus, model: GPT) -> str:
     parameters = sum(parameter.size for parameter in model.parameters())
     return (
         f"{corpus.name}: {len(corpus.train):,} training and {len(corpus.validation):,} validation tokens, vocabulary "
-        f"{corpus.tokenizer.vocab_size:,} ({config.tokenizer})\nmodel: {config.n_layer} layers, {config.n_head} heads, "
-        f"width {config.n_embd}, context {config.block_size}, {parameters:,} parameters"
+        f"{corpus.tokenizer.vocab_size:,} ({config.tokenizer})\nmodel: n_layer {config.n_layer}, n_head {config.n_head}, "
+        f"n_embd {config.n_embd}, block_size {config.block_size}: {parameters:,} parameters"
     )
 
 

@@ -1,5 +1,6 @@
 """Every command, every mistake: one sentence on standard error, the right exit code, no traceback."""
 
+import os
 import subprocess
 import sys
 
@@ -122,7 +123,7 @@ def test_interrupted(command, trained, monkeypatch):
 
 def test_a_narrow_encoding_and_a_closed_pipe(trained):
     code = f"import sys; from minigpt.cli import main; sys.exit(main(['generate', {str(trained)!r}, '--prompt', '4']))"
-    environment = {"PYTHONIOENCODING": "cp1252", "LANG": "C", "PATH": "/usr/bin:/bin"}
+    environment = os.environ | {"PYTHONIOENCODING": "cp1252", "LANG": "C"}
     reader = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
     reader.stdout.read(1)
     reader.stdout.close()
