@@ -192,7 +192,7 @@ def prod(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
         pairs = rows[..., 0:even:2] * rows[..., 1:even:2]
         rows = concat([pairs, rows[..., even:]], -1) if even < rows.shape[-1] else pairs
     lead = rows.shape[:-1]
-    y = _reshape(rows, shape=lead) if rows.shape[-1] else Tensor(np.ones(lead, x.dtype))
+    y = _reshape(rows, shape=lead) if rows.shape[-1] else sum(rows, -1) + 1
     return _reshape(y, shape=_kept(x.shape, axes)) if keepdims else y
 
 
