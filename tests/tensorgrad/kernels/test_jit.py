@@ -78,7 +78,7 @@ def test_compiled_once_and_again_after_a_helper_elsewhere_is_edited(package):
 
 
 def test_damaged_files_are_compiled_again(package):
-    finish(package("compiled(whole)"))
+    finish(package("compiled(whole.serial)"))
     for number, file in enumerate(sorted((package.path / "cache").iterdir())):
         content = file.read_bytes()
         file.write_bytes([b"", content[:-100], content[:500] + b"\xff" + content[501:]][number % 3])
