@@ -246,7 +246,8 @@ class Traced:
             args[i] = rebuild(fresh)
             self.variables += fresh
             self.parts.append((len(fresh), tree.flatten(tree.parts(args[i]))[1]))
-        with setting(recording=True):
+        nested = any(v.inputs for v in self.variables)  # somebody will differentiate what we are about to differentiate
+        with setting(recording=True, expanded=state.expanded or nested):
             self.result = f(*args, **(kwargs or {}))
 
     def differentiable(self, outputs: Sequence[Tensor]) -> bool:

@@ -10,6 +10,7 @@ import itertools
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import attrgetter
 from typing import Any, Protocol
 
 import numpy as np
@@ -43,6 +44,7 @@ class _State(threading.local):
 
     recording: bool = True  # ops remember their inputs
     definitions: bool = False  # ops run their definitions, not their kernels
+    expanded: bool = False  # fused ops are recorded as their definitions, because derivatives of derivatives will be asked for
     scope: tuple[str, ...] = ()  # names of the modules being called, outermost first
     watch: Watch | None = None  # sees every result, and every cotangent, as it is made
     tape: Tape | None = None  # random seeds of a computation that will be repeated
@@ -205,21 +207,22 @@ class Op:
 def order(outputs: Iterable[Tensor], until: Iterable[Tensor] = ()) -> list[Tensor]:
     """Tensors that `outputs` were made from, inputs first, each once; iterative, so no depth is too deep.
 
-    The walk does not look behind the tensors of `until`.
+    The walk does not look behind the tensors of `until`.  Whatever was made from something was made after it, so the order of
+    time is an order of dependence.
     """
     stop = {id(t) for t in until}
-    done: set[int] = set()
-    topo: list[Tensor] = []
-    stack: list[tuple[Tensor, bool]] = [(t, False) for t in outputs]
+    seen: set[int] = set()
+    leaves: list[Tensor] = []
+    results: list[Tensor] = []
+    stack = list(outputs)
     while stack:
-        t, expanded = stack.pop()
-        if expanded:
-            topo.append(t)
-        elif id(t) not in done:
-            done.add(id(t))
+        t = stack.pop()
+        if id(t) not in seen:
+            seen.add(id(t))
             if t.inputs and id(t) not in stop:
-                stack.append((t, True))
-                stack.extend([(x, False) for x in t.inputs if id(x) not in done])
+                results.append(t)
+                stack.extend(t.inputs)
             else:
-                topo.append(t)
-    return topo
+                leaves.append(t)
+    results.sort(key=attrgetter("time"))
+    return leaves + results

@@ -199,16 +199,22 @@ def silu(x):
 # Linear maps and attention
 
 
-def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
+@fused(kernels.linear)
+def _linear(x, weight, bias=None):
     """(.., n), (m, n), (m,) -> (.., m);  y = x W^T + b."""
-    x = as_tensor(x, [weight])
-    weight = as_tensor(weight)
-    if weight.ndim != 2 or x.ndim < 1 or x.shape[-1] != weight.shape[1]:
-        raise ValueError(f"linear: x of shape {x.shape} does not fit a weight of shape {weight.shape}, (outputs, inputs)")
     rows = _reshape(x, shape=(math.prod(x.shape[:-1]), x.shape[-1]))
-    y = matmul(rows, matrix_transpose(weight))
+    y = _matmul(rows, matrix_transpose(weight))
     y = y if bias is None else y + bias
     return _reshape(y, shape=(*x.shape[:-1], weight.shape[0]))
+
+
+def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
+    """(.., n), (m, n), (m,) -> (.., m);  y = x W^T + b.  Raises ValueError naming both shapes if they do not fit."""
+    weight = as_tensor(weight)
+    x = as_tensor(x, [weight])
+    if weight.ndim != 2 or x.ndim < 1 or x.shape[-1] != weight.shape[1]:
+        raise ValueError(f"linear: x of shape {x.shape} does not fit a weight of shape {weight.shape}, (outputs, inputs)")
+    return _linear(x, weight) if bias is None else _linear(x, weight, bias)
 
 
 @fused(kernels.attention)
