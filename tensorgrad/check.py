@@ -30,7 +30,7 @@ class _Limits:
     atol: float = 1e-8
     entries: int = 400
 
-    def differ(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    def differ(self, a: Any, b: Any) -> np.ndarray:
         with np.errstate(invalid="ignore"):
             return ~(np.abs(a - b) <= self.atol + self.rtol * np.maximum(np.abs(a), np.abs(b)))
 
@@ -41,7 +41,12 @@ class _Line:
 
     name: str
     vector: np.ndarray
-    step: float = STEP
+    step: float
+    entry: int | None = None  # the one place where the vector is 1, if it is 0 elsewhere
+
+    def of(self, v: np.ndarray) -> float:
+        """<vector, v>, in which other entries, be they nan, play no part if only one is asked for."""
+        return float(v[self.entry] if self.entry is not None else self.vector @ v)
 
 
 def check_grads(
@@ -86,16 +91,15 @@ def _compare(problem: Problem, modes: Sequence[str], limits: _Limits, rng: np.ra
     views = list(_lines(problem.ys, "output", full or problem.y.size <= 10, rng))
     pulled = [problem.pull(view.vector) for view in views] if "rev" in modes else []
     for way in ways:
-        numeric = _central(problem, way, way.step)
+        numeric = _central(problem, way)
         if "fwd" in modes:
             moved = problem.push(way.vector)
             wrong = limits.differ(moved, numeric)
             if wrong.any():
-                i = int(np.argmax(wrong))
-                view = _Line(place(problem.ys, "output", wrong), np.arange(problem.y.size) == i)
-                _fail(problem, "fwd", way, view, moved[i], numeric[i])
+                view = _single(problem.ys, "output", int(np.argmax(wrong)))
+                _fail(problem, "fwd", way, view, view.of(moved), view.of(numeric))
         for view, gradient in zip(views, pulled, strict=bool(pulled)):
-            a, n = gradient @ way.vector, view.vector @ numeric
+            a, n = way.of(gradient), view.of(numeric)
             if limits.differ(a, n):
                 _fail(problem, "rev", way, view, a, n)
 
@@ -107,14 +111,19 @@ def _lines(tensors: Sequence[Tensor], names: str | Sequence[str], full: bool, rn
         for i in range(2):
             yield _Line(f"random direction {i}", _unit(rng, values.size), STEP * max(1.0, float(np.abs(values).max())))
     for i in range(values.size) if full else np.sort(rng.choice(values.size, min(8, values.size), replace=False)):
-        v = np.zeros(values.size)
-        v[i] = 1.0
-        yield _Line(place(tensors, names, v), v, STEP * max(1.0, abs(values[i])))
+        yield _single(tensors, names, int(i), STEP * max(1.0, abs(values[i])))
 
 
-def _central(problem: Problem, way: _Line, h: float) -> np.ndarray:
+def _single(tensors: Sequence[Tensor], names: str | Sequence[str], i: int, step: float = STEP) -> _Line:
+    v = np.zeros(sum(t.size for t in tensors))
+    v[i] = 1.0
+    return _Line(place(tensors, names, i), v, step, i)
+
+
+def _central(problem: Problem, way: _Line) -> np.ndarray:
     with np.errstate(all="ignore"):
-        return (problem.value(problem.x + h * way.vector) - problem.value(problem.x - h * way.vector)) / (2 * h)
+        move = way.step * way.vector
+        return (problem.value(problem.x + move) - problem.value(problem.x - move)) / (2 * way.step)
 
 
 def _fail(problem: Problem, mode: str, way: _Line, view: _Line, a: float, n: float) -> NoReturn:
@@ -132,8 +141,8 @@ def _kink(problem: Problem, way: _Line, view: _Line, a: float) -> str:
 
     def slopes(h: float) -> tuple[float, float]:
         with np.errstate(all="ignore"):
-            sides = [(problem.value(problem.x + s * way.vector) - problem.y) / s for s in (-h, h)]
-        return float(view.vector @ sides[0]), float(view.vector @ sides[1])
+            left, right = ((problem.value(problem.x + s * way.vector) - problem.y) / s for s in (-h, h))
+        return (view.of(left) + 0.0, view.of(right) + 0.0) if np.isfinite(left + right).all() else (math.nan, math.nan)
 
     left, right = slopes(way.step)
     near_left, near_right = slopes(way.step / 8)
@@ -143,7 +152,7 @@ def _kink(problem: Problem, way: _Line, view: _Line, a: float) -> str:
     if abs(gap) <= 1e-4 * max(1.0, abs(left), abs(right)) or 6 * abs(near) < abs(gap) < 10 * abs(near):
         return ""
     if abs(near) > 4 * abs(gap):
-        return f"\n  the function jumps here, by about {gap * way.step:.3g}: it has no derivative at this point"
+        return f"\n  the function jumps here, by about {(left + right) * way.step:.3g}: it has no derivative at this point"
     between = "a value between them" if min(left, right) <= a <= max(left, right) else "a value outside of them"
     return (
         f"\n  the function has a kink here: its slope is {left:.6g} on one side and {right:.6g} on the other, and {between} was "

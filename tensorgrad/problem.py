@@ -47,7 +47,9 @@ class Problem:
             raise ValueError(f"{self.name} returned {coarse.pop()} from float64 arguments, too coarse for finite differences")
         wild = ~np.isfinite(self.y)
         if wild.any():
-            raise ValueError(f"{self.name} is not finite at {place(self.ys, 'output', wild)}; check it at another point")
+            raise ValueError(
+                f"{self.name} is not finite at {place(self.ys, 'output', int(np.argmax(wild)))}; check it at another point"
+            )
         if not np.array_equal(self.y, self.value(self.x)):
             raise ValueError(f"{self.name} gave two results for the same arguments; give it the same random numbers each time")
 
@@ -125,9 +127,9 @@ def _normal(like: Tensor, rng: np.random.Generator) -> Tensor:
     return Tensor(np.asarray(rng.standard_normal(like.shape)))
 
 
-def place(tensors: Sequence[Tensor], names: str | Sequence[str], chosen: np.ndarray) -> str:
-    """The name and index of the first entry of the joined vector that is `chosen`."""
-    i, k = int(np.argmax(chosen)), 0
+def place(tensors: Sequence[Tensor], names: str | Sequence[str], i: int) -> str:
+    """The name and index of entry `i` of the joined vector; a single name is for all of them, numbered."""
+    k = 0
     while i >= tensors[k].size:
         i, k = i - tensors[k].size, k + 1
     index = tuple(int(n) for n in np.unravel_index(i, tensors[k].shape))
