@@ -20,7 +20,7 @@ from numba import prange
 from tensorgrad.kernels.functions import decay, minus
 from tensorgrad.kernels.gemm import SCRATCH, gemm_address, gemm_block
 from tensorgrad.kernels.jit import inline, parallel, serial
-from tensorgrad.kernels.rows import Array, bounds, row_max
+from tensorgrad.kernels.rows import Array, bounds, from_ordered, ordered
 
 _BLOCK = 64  # queries in a tile
 
@@ -99,18 +99,18 @@ def _forward(gemm, q, k, v, y, sizes, causal, scale, lse, tasks, chunks):
 def _forward_tasks(gemm, start, stop, q, k, v, y, sizes, causal, scale, lse):
     """A task is a block of queries of one head."""
     heads, groups, queries, keys, d, e, blind = sizes
+    step = 1 if causal else 0
     blocks = (queries - blind + _BLOCK - 1) // _BLOCK
     x = np.empty((_BLOCK, _row_length(keys)), type(scale))
     scratch = np.empty(SCRATCH, np.uint8)
     for task in range(start, stop):
         b, h, first = task // (heads * blocks), task // blocks % heads, blind + task % blocks * _BLOCK
         rows = min(_BLOCK, queries - first)
-        columns = _seen(first + rows - 1, queries, keys, causal)
+        seen = first + 1 + keys - queries if causal else keys  # by the first row; each row sees `step` more
+        columns = seen + (rows - 1) * step
         kv = h * groups // heads
         _scores(x, rows, columns, d, _at(q, b, h, first), q[3], _at(k, b, kv, 0), k[3], gemm, scratch)
-        for i in range(rows):
-            _scale_and_hide(x[i, :columns], _seen(first + i, queries, keys, causal), scale)
-            lse[b, h, first + i] = _softmax(x[i, :columns])
+        _softmax(x, rows, columns, seen, step, scale, lse[b, h, first : first + rows])
         _weighted_sum(x, rows, columns, e, _at(v, b, kv, 0), v[3], _at(y, b, h, first), y[3], gemm, scratch)
 
 
@@ -120,14 +120,9 @@ def _at(place, b, h, t):
 
 
 @inline
-def _seen(i, queries, keys, causal):
-    """How many keys query i sees, the first ones."""
-    return i + 1 + keys - queries if causal else keys
-
-
-@inline
 def _row_length(keys):
-    """Of a tile: whole vectors, and never a power of two, whose rows would share a cache set."""
+    """Of a tile: whole vectors, room for one number beside the scores, and never a power of two, whose rows would share a
+    cache set."""
     return (keys + 15) // 16 * 16 + 16
 
 
@@ -155,29 +150,50 @@ def _add_transposed(x, rows, columns, d, g, g_step, dv, dv_step, gemm, scratch):
 
 
 @serial
-def _scale_and_hide(x, seen, scale):
-    for j in range(seen):
-        x[j] *= scale
-    for j in range(seen, x.size):
-        x[j] = -np.inf
+def _softmax(x, rows, columns, seen, step, scale, lse):
+    """Each row of scores becomes softmax(scale x), or 0 if nothing is above -inf; lse its log-sum-exp, or inf.
+
+    Row i sees `seen + i step` columns. Three passes over the tile, so that the processor can overlap its rows.
+    """
+    for i in range(rows):
+        lse[i] = _scaled_max(x[i, :columns], seen + i * step, scale)
+    for i in range(rows):
+        most = x.dtype.type(0 if lse[i] == -np.inf else lse[i])
+        total = _exponentials(x[i, :columns], most)
+        lse[i] = most + np.log(np.float64(total)) if total != 0 else np.inf
+        x[i, columns] = x.dtype.type(1) / total if total != 0 else x.dtype.type(0)
+    for i in range(rows):
+        _multiply(x[i, :columns], x[i, columns])
 
 
 @serial
-def _softmax(x):
-    """x becomes softmax(x), or 0 if nothing is above -inf; its log-sum-exp, or inf."""
-    most = row_max(x)
-    if most == -np.inf:
-        x[:] = 0
-        return np.inf
+def _scaled_max(x, seen, scale):
+    """x becomes scale x, and -inf where it is not seen; its largest element, of which nan is one."""
+    most = ordered(x.dtype.type(-np.inf))
+    for j in range(x.size):
+        score = x[j] * scale
+        score = score if j < seen else x.dtype.type(-np.inf)
+        x[j] = score
+        key = ordered(score)
+        most = key if key > most else most
+    return from_ordered(most)
+
+
+@serial
+def _exponentials(x, most):
+    """x becomes e^(x - most); its sum."""
     total = x.dtype.type(0)
     for j in range(x.size):
         p = decay(x[j] - most)
         x[j] = p
         total += p
-    inverse = x.dtype.type(1) / total
+    return total
+
+
+@serial
+def _multiply(x, factor):
     for j in range(x.size):
-        x[j] *= inverse
-    return np.float64(most) + np.log(np.float64(total))
+        x[j] *= factor
 
 
 @parallel
@@ -191,6 +207,7 @@ def _backward(gemm, g, q, k, v, dq, dk, dv, sizes, causal, scale, lse, tasks, ch
 def _backward_tasks(gemm, start, stop, g, q, k, v, dq, dk, dv, sizes, causal, scale, lse):
     """A task is a head of k and v, with the heads of q that it serves."""
     heads, groups, queries, keys, d, e, blind = sizes
+    step = 1 if causal else 0
     x = np.empty((_BLOCK, _row_length(keys)), type(scale))
     dx = np.empty((_BLOCK, _row_length(keys)), type(scale))
     scratch = np.empty(SCRATCH, np.uint8)
@@ -201,27 +218,41 @@ def _backward_tasks(gemm, start, stop, g, q, k, v, dq, dk, dv, sizes, causal, sc
         for h in range(kv * heads // groups, (kv + 1) * heads // groups):
             for first in range(blind, queries, _BLOCK):
                 rows = min(_BLOCK, queries - first)
-                columns = _seen(first + rows - 1, queries, keys, causal)
+                seen = first + 1 + keys - queries if causal else keys  # by the first row; each row sees `step` more
+                columns = seen + (rows - 1) * step
                 q_here, g_here = _at(q, b, h, first), _at(g, b, h, first)
                 _scores(x, rows, columns, d, q_here, q[3], k_here, k[3], gemm, scratch)
                 _scores(dx, rows, columns, e, g_here, g[3], v_here, v[3], gemm, scratch)
-                for i in range(rows):
-                    _scale_and_hide(x[i, :columns], _seen(first + i, queries, keys, causal), scale)
-                    _softmax_backward(x[i, :columns], dx[i, :columns], lse[b, h, first + i], scale)
+                _softmax_backward(x, dx, rows, columns, seen, step, scale, lse[b, h, first : first + rows])
                 _add_transposed(x, rows, columns, e, g_here, g[3], dv_here, dv[3], gemm, scratch)
                 _add_transposed(dx, rows, columns, d, q_here, q[3], dk_here, dk[3], gemm, scratch)
                 _weighted_sum(dx, rows, columns, d, k_here, k[3], _at(dq, b, h, first), dq[3], gemm, scratch)
 
 
 @serial
-def _softmax_backward(x, dp, lse, scale):
-    """x becomes p = e^(x - lse), and dp becomes scale p (dp - sum p dp)."""
-    high = x.dtype.type(lse)
-    low = x.dtype.type(lse - high) if lse < np.inf else x.dtype.type(0)
+def _softmax_backward(x, dp, rows, columns, seen, step, scale, lse):
+    """Each row of scores becomes p = e^(scale x - lse), and dp becomes scale p (dp - sum p dp)."""
+    for i in range(rows):
+        high = x.dtype.type(lse[i])
+        low = x.dtype.type(lse[i] - high) if lse[i] < np.inf else x.dtype.type(0)
+        dp[i, columns] = _weights(x[i, :columns], dp[i, :columns], seen + i * step, scale, high, low)
+    for i in range(rows):
+        _slopes(x[i, :columns], dp[i, :columns], scale, dp[i, columns])
+
+
+@serial
+def _weights(x, dp, seen, scale, high, low):
+    """x becomes p, 0 where it is not seen; sum p dp."""
     total = x.dtype.type(0)
     for j in range(x.size):
-        p = decay(minus(x[j], high, low))
+        p = decay(minus(x[j] * scale, high, low))
+        p = p if j < seen else x.dtype.type(0)
         x[j] = p
         total += p * dp[j]
-    for j in range(x.size):
-        dp[j] = x[j] * (dp[j] - total) * scale
+    return total
+
+
+@serial
+def _slopes(p, dp, scale, mean):
+    for j in range(p.size):
+        dp[j] = p[j] * (dp[j] - mean) * scale

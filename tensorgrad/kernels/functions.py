@@ -219,11 +219,16 @@ def erfc32(x):
 erfc = by_dtype(erfc32, inline(lambda x: math.erfc(x)))
 
 
+# ---- the tail of the normal distribution: P(X > |x|) = e^(-x^2/2) P(r) r with r = 1 / (|x| + 3) ----
+
+_tail_p = polynomial(F, 97.9921571, -154.645425, 74.3485266, -5.46157286, 4.64541658, 1.10683113, 0.401277053)
+
+
 @inline
 def normal_tail32(x):
-    """P(X > |x|) of a standard normal X, to a relative error of 1e-6 for |x| < 5."""
-    r = F(1) / (abs(x) * F(0.70710678) + F(3))
-    return decay32(F(-0.5) * (x * x)) * (_erfc_p(F(1) - F(6) * r) * (F(0.5) * r))
+    """P(X > |x|) of a standard normal X, to a relative error of 1e-6 for |x| < 5 and of 3e-4 beyond."""
+    r = F(1) / (abs(x) + F(3))
+    return decay32(F(-0.5) * (x * x)) * (_tail_p(r) * r)
 
 
 normal_tail = by_dtype(normal_tail32, inline(lambda x: 0.5 * math.erfc(abs(x) * 0.7071067811865476)))

@@ -58,6 +58,9 @@ def add_chunks(sums):
             sums[0, j] += sums[c, j]
 
 
+# Floats as integers in the same order: the bits, with those of negative numbers inverted. +nan is above inf, -nan below -inf.
+
+
 @inline
 def _flip32(bits):
     return I32(bits ^ (I32(bits >> 31) & I32(0x7FFFFFFF)))
@@ -68,19 +71,18 @@ def _flip64(bits):
     return I64(bits ^ ((bits >> 63) & I64(0x7FFFFFFFFFFFFFFF)))
 
 
-_to_ordered = by_dtype(inline(lambda x: _flip32(F(x).view(I32))), inline(lambda x: _flip64(D(x).view(I64))))
-_from_ordered = by_dtype(inline(lambda key: I32(_flip32(key)).view(F)), inline(lambda key: I64(_flip64(key)).view(D)))
+ordered = by_dtype(inline(lambda x: _flip32(F(x).view(I32))), inline(lambda x: _flip64(D(x).view(I64))))
+from_ordered = by_dtype(inline(lambda key: I32(_flip32(key)).view(F)), inline(lambda key: I64(_flip64(key)).view(D)))
 
 
 @serial
 def row_max(x):
     """The largest element of a vector; of nan, some nan or what is largest beside it.
 
-    Compared as integers in the same order (the bits, with those of negative numbers inverted): the maximum of floats is
-    not vectorised unless NaN is ruled out.
+    Compared as integers, because the maximum of floats is not vectorised unless NaN is ruled out.
     """
-    most = _to_ordered(x[0])
+    most = ordered(x[0])
     for i in range(1, x.size):
-        key = _to_ordered(x[i])
+        key = ordered(x[i])
         most = key if key > most else most
-    return _from_ordered(most)
+    return from_ordered(most)
