@@ -138,7 +138,8 @@ def kl_div(log_q: Any, p: Any, reduction: Reduction = "sum") -> Tensor:
     p = as_tensor(p, [log_q])
     _same_shape("kl_div", log_q, p)
     some = p._array > 0
-    return _reduced(where(some, p * (log(where(some, p, 1.0)) - log_q), 0.0), reduction, p.size)
+    surprise = log(where(some, p, 1.0)) - where(some, log_q, 0.0)
+    return _reduced(where(some, p * surprise, 0.0), reduction, p.size)
 
 
 # Normalisation
@@ -233,6 +234,8 @@ def _attend(q, k, v, bias, mask, causal, scale, dropout_p, rng) -> Tensor:
         scores = _reshape(scores, shape=(*scores.shape[:-4], heads, *scores.shape[-2:]))
     if bias is not None:
         scores = scores + bias
+        hidden = scores._array == -math.inf
+        mask = _and(mask, ~hidden) if hidden.any() else mask
     weights = _masked_softmax(scores, _visible(scores.shape, mask, causal))
     weights = dropout(weights, dropout_p, rng=rng) if dropout_p else weights
     if heads != groups:
@@ -244,12 +247,11 @@ def _attend(q, k, v, bias, mask, causal, scale, dropout_p, rng) -> Tensor:
 
 def _visible(shape: tuple[int, ...], mask: np.ndarray | None, causal: bool) -> np.ndarray | None:
     """Which keys each query sees: True in `mask`, and when causal none later than itself, the last query seeing all."""
-    seen = None
-    if causal:
-        seen = np.tri(shape[-2], shape[-1], shape[-1] - shape[-2], dtype=bool)
-    if mask is not None:
-        seen = mask if seen is None else mask & seen
-    return seen
+    return _and(mask, np.tri(shape[-2], shape[-1], shape[-1] - shape[-2], dtype=bool)) if causal else mask
+
+
+def _and(mask: np.ndarray | None, other: np.ndarray) -> np.ndarray:
+    return other if mask is None else mask & other
 
 
 def _masked_softmax(scores: Tensor, seen: np.ndarray | None) -> Tensor:
@@ -278,7 +280,7 @@ def attention(
 
     G divides H: each key head serves H/G query heads.  `mask` (booleans, broadcast to (B, H, T, S)) is True where a query sees
     a key; `causal` hides keys later than the query, the last query seeing all; a query that sees nothing gives 0.  `bias` is
-    added to the scores.  scale is 1/sqrt(d) unless given.
+    added to the scores, and hides where it is -inf.  scale is 1/sqrt(d) unless given.
     """
     q, k, v = as_tensor(q), as_tensor(k), as_tensor(v)
     if q.ndim != 4 or k.ndim != 4 or v.ndim != 4 or q.shape[-1] != k.shape[-1] or k.shape[:3] != v.shape[:3] \

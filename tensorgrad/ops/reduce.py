@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..graph import Op, Tensor, as_tensor
-from .elementwise import abs, exp, log, pow, sqrt, square, where
+from .elementwise import abs, exp, log, pow, sign, sqrt, square, where
 from .kinds import broadcast_to, fused, linear, summed
 from .shape import _flip, _reshape, concat, normalize_axes, normalize_axis, permute_dims, squeeze
 
@@ -161,7 +161,7 @@ def norm(x: Any, ord: float = 2, axis: Axis = None, keepdims: bool = False) -> T
     if ord == -math.inf:
         return min(abs(x), axis, keepdims)
     if ord == 0:
-        return Tensor(np.sum(x._array != 0, normalize_axes(axis, x.ndim), x.dtype, keepdims=keepdims))
+        return sum(square(sign(x)), axis, keepdims)
     zero = x._array == 0
     powers = where(zero, 0.0, pow(where(zero, 1.0, abs(x)), ord))
     total = sum(powers, axis, keepdims)
@@ -179,12 +179,17 @@ def _along_last(x: Tensor, axes: tuple[int, ...]) -> Tensor:
     return _reshape(moved, shape=(*moved.shape[: len(rest)], math.prod(x.shape[i] for i in axes)))
 
 
+def _countable(x: Tensor) -> Tensor:
+    """Booleans and short integers as long ones, as NumPy multiplies them."""
+    return x if x.dtype.kind == "f" else x.astype(np.result_type(x.dtype, np.uint if x.dtype.kind == "u" else np.int_))
+
+
 def prod(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """y = prod_i x_i;  1 for no entries;  dy/dx_i is the product of the others, right also when some are 0.
 
     A tree of pairwise products: no division, so zeros need no special case at any order.
     """
-    x = as_tensor(x)
+    x = _countable(as_tensor(x))
     axes = normalize_axes(axis, x.ndim)
     rows = _along_last(x, axes)
     while rows.shape[-1] > 1:
@@ -221,7 +226,7 @@ def cumulative_prod(x: Any, axis: int | None = None) -> Tensor:
 
     Doubling (Hillis and Steele 1986): after step k each entry holds the product of the last 2^k; no division, so zeros are right.
     """
-    x, axis = _cumulative_axis(as_tensor(x), axis)
+    x, axis = _cumulative_axis(_countable(as_tensor(x)), axis)
     before = (slice(None),) * axis
     reach = 1
     while reach < x.shape[axis]:
