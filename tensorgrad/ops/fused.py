@@ -12,8 +12,8 @@ from ..graph import Tensor, as_tensor
 from .elementwise import erf, exp, log, sigmoid, softplus, square, tanh, where
 from .index import indices, take_along_axis
 from .kinds import fused
-from .linalg import _matmul, matmul
-from .reduce import logsumexp, max, mean, sum
+from .linalg import _matmul
+from .reduce import floating, logsumexp, max, mean, sum
 from .shape import _reshape, concat, matrix_transpose, moveaxis
 
 Reduction = Literal["mean", "sum", "none"]
@@ -49,11 +49,13 @@ def _along(op: Any, x: Any, axis: int) -> Tensor:
     return op(x) if axis in (-1, x.ndim - 1) else moveaxis(op(moveaxis(x, axis, -1)), -1, axis)
 
 
+@floating
 def softmax(x: Any, axis: int = -1) -> Tensor:
     """y_i = exp x_i / sum_j exp x_j along `axis`;  nan where all x are -inf."""
     return _along(_softmax, x, axis)
 
 
+@floating
 def log_softmax(x: Any, axis: int = -1) -> Tensor:
     """y_i = x_i - log sum_j exp x_j along `axis`."""
     return _along(_log_softmax, x, axis)
@@ -72,6 +74,7 @@ def _cross_entropy(logits, *, targets, ignore_index, label_smoothing):
     return where(used, y, 0.0)
 
 
+@floating
 def cross_entropy(
     logits: Any, targets: Any, ignore_index: int = -100, label_smoothing: float = 0.0, reduction: Reduction = "mean"
 ) -> Tensor:
@@ -154,6 +157,7 @@ def _layer_norm(x, weight=None, bias=None, *, eps):
     return y if bias is None else y + bias
 
 
+@floating
 def layer_norm(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
     """(.., n) -> (.., n);  y = (x - mean) / sqrt(var + eps) * weight + bias over the last axis (Ba et al. 2016, eq. 4)."""
     if weight is None and bias is not None:
@@ -168,6 +172,7 @@ def _rms_norm(x, weight=None, *, eps):
     return y if weight is None else y * weight
 
 
+@floating
 def rms_norm(x: Any, weight: Any = None, eps: float = 1e-6) -> Tensor:
     """(.., n) -> (.., n);  y = x / sqrt(mean x^2 + eps) * weight over the last axis (Zhang and Sennrich 2019, eq. 4)."""
     return _rms_norm(*[part for part in (x, weight) if part is not None], eps=float(eps))

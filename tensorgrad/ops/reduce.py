@@ -5,6 +5,7 @@ Each takes `axis` (an integer, a tuple, or None for all) and `keepdims`.  Sums o
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 
 from ..graph import Op, Tensor, as_tensor
 from .elementwise import abs, exp, log, pow, sign, sqrt, square, where
-from .kinds import broadcast_to, fused, linear, summed
+from .kinds import astype, broadcast_to, fused, linear, summed
 from .shape import _flip, _reshape, concat, normalize_axes, normalize_axis, permute_dims, squeeze
 
 Axis = int | Sequence[int] | None
@@ -39,28 +40,40 @@ def _count(x: Tensor, axis: Axis) -> int:
     return math.prod(x.shape[i] for i in normalize_axes(axis, x.ndim))
 
 
+def floating(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A function of one tensor that integers enter as float32, and float16, a storage format, too, to come out as float16."""
+
+    @functools.wraps(function)
+    def wrapped(x: Any, *args: Any, **kwargs: Any) -> Tensor:
+        x = _floating(x)
+        if x.dtype == np.float16:
+            return astype(function(astype(x, dtype=np.float32), *args, **kwargs), dtype=np.float16)
+        return function(x, *args, **kwargs)
+
+    return wrapped
+
+
 def _floating(x: Any) -> Tensor:
     x = as_tensor(x)
-    return x if x.dtype.kind == "f" else x.astype(np.float32)
+    return x if x.dtype.kind == "f" else astype(x, dtype=np.float32)
 
 
+@floating
 def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """y = (1/n) sum_i x_i;  nan for no entries."""
-    x = _floating(x)
     n = _count(x, axis)
-    if x.dtype == np.float16:  # the sum of a mean that fits may not fit
-        return mean(x.astype(np.float32), axis, keepdims).astype(np.float16)
     return sum(x, axis, keepdims) / (n if n else math.nan)
 
 
+@floating
 def var(x: Any, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
     """y = sum_i (x_i - mean)^2 / (n - correction);  nan when n <= correction.  correction=1 is the unbiased estimate."""
-    x = _floating(x)
     n = _count(x, axis) - correction
     centred = x - mean(x, axis, keepdims=True)
     return sum(square(centred), axis, keepdims) / (n if n > 0 else math.nan)
 
 
+@floating
 def std(x: Any, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
     """y = sqrt(var x);  the derivative of a constant row is 0."""
     return _root(var(x, axis, correction, keepdims))
@@ -132,9 +145,9 @@ def min(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     return _extreme(_min, np.min, x, axis, keepdims)
 
 
+@floating
 def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """y = log sum_i exp x_i, without overflow;  -inf, with derivative 0, when all are -inf."""
-    x = _floating(x)
     top = np.max(x._array, axis=normalize_axes(axis, x.ndim), keepdims=True, initial=-np.inf)
     top = np.where(np.isfinite(top), top, 0).astype(x.dtype)
     total = sum(exp(x - Tensor(top)), axis, keepdims=True)
@@ -143,12 +156,12 @@ def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     return y if keepdims else squeeze(y, normalize_axes(axis, x.ndim))
 
 
+@floating
 def norm(x: Any, ord: float = 2, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """y = (sum_i |x_i|^ord)^(1/ord) over the entries along `axis`; ord may be inf, -inf or 0 (a count).
 
     The derivative at a zero vector is 0.
     """
-    x = _floating(x)
     if ord == 2:
         scale = np.max(np.abs(x._array), axis=normalize_axes(axis, x.ndim), keepdims=True, initial=0)
         scale = np.where((scale > 0) & np.isfinite(scale), scale, 1).astype(x.dtype)
