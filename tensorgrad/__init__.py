@@ -1,7 +1,7 @@
 """tensorgrad: reverse- and forward-mode automatic differentiation of any order on NumPy arrays."""
 
 from . import syntax  # noqa: F401  gives Tensor its operators and methods
-from . import check, nn, optim
+from . import check, curvature, nn, optim
 from .anomaly import AnomalyError, detect_anomaly
 from .autodiff import grad, jvp, linearize, stop_gradient, value_and_grad, vjp
 from .creation import arange, eye, full, full_like, linspace, ones, ones_like, zeros, zeros_like
