@@ -43,10 +43,10 @@ if config.THREADING_LAYER_PRIORITY == ["tbb", "omp", "workqueue"]:  # numba's de
     config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]  # fastest launch first
 
 # A thread that waits for the next kernel spins before it sleeps, in GNU OpenMP for many milliseconds. That holds the core
-# which, on a machine in use, the thread it waits for needs: a launch then takes 8 ms. Some 50 us of spinning bridge the
-# gap between two kernels, and bound that loss to 0.07 ms. Read when OpenMP is loaded, at the first launch.
+# which, on a machine in use, the thread it waits for needs: a launch then takes 8 ms. About 200 us of spinning bridge
+# the gap between two kernels, and bound the loss by as much. Read when OpenMP is loaded, at the first launch.
 if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
-    os.environ["GOMP_SPINCOUNT"] = "1000"
+    os.environ["GOMP_SPINCOUNT"] = "4000"
 
 
 def inline(function: Callable) -> Callable:
