@@ -160,9 +160,20 @@ def _layer_norm(x, weight=None, bias=None, *, eps):
 @floating
 def layer_norm(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
     """(.., n) -> (.., n);  y = (x - mean) / sqrt(var + eps) * weight + bias over the last axis (Ba et al. 2016, eq. 4)."""
+    x, weight, bias = _fitting("layer_norm", x, weight, bias)
     if weight is None and bias is not None:
         return _layer_norm(x, eps=float(eps)) + bias
     return _layer_norm(*[part for part in (x, weight, bias) if part is not None], eps=float(eps))
+
+
+def _fitting(name: str, x: Tensor, *parts: Any) -> list[Any]:
+    """x and its weights as Tensors.  Raises ValueError unless each has one number for each entry of x's last axis."""
+    tensors = [None if part is None else as_tensor(part, [x]) for part in parts]
+    for part in tensors:
+        if x.ndim == 0 or (part is not None and part.shape != x.shape[-1:]):
+            what = "" if part is None else f" and a weight or bias of shape {part.shape}"
+            raise ValueError(f"{name}: expected x of shape (.., n) and weights of shape (n,), got x of shape {x.shape}{what}")
+    return [x, *tensors]
 
 
 @fused(kernels.rms_norm)
@@ -175,7 +186,7 @@ def _rms_norm(x, weight=None, *, eps):
 @floating
 def rms_norm(x: Any, weight: Any = None, eps: float = 1e-6) -> Tensor:
     """(.., n) -> (.., n);  y = x / sqrt(mean x^2 + eps) * weight over the last axis (Zhang and Sennrich 2019, eq. 4)."""
-    return _rms_norm(*[part for part in (x, weight) if part is not None], eps=float(eps))
+    return _rms_norm(*[part for part in _fitting("rms_norm", x, weight) if part is not None], eps=float(eps))
 
 
 # Activations
