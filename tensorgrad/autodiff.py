@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -232,7 +232,14 @@ def _seed(output: Tensor, gradient: Any) -> Tensor:
 class Traced:
     """f(*args) recorded with respect to fresh variables in place of the Tensors of some arguments."""
 
-    def __init__(self, f: Callable, args: Sequence[Any], argnums: Sequence[int], kwargs: dict[str, Any] | None = None):
+    def __init__(
+        self,
+        f: Callable,
+        args: Sequence[Any],
+        argnums: Sequence[int],
+        kwargs: dict[str, Any] | None = None,
+        mode: Literal["reverse", "forward"] = "reverse",
+    ):
         self.recorded = state.recording
         args = list(args)
         self.variables: list[Tensor] = []
@@ -246,8 +253,8 @@ class Traced:
             args[i] = rebuild(fresh)
             self.variables += fresh
             self.parts.append((len(fresh), tree.flatten(tree.parts(args[i]))[1]))
-        nested = any(v.inputs for v in self.variables)  # somebody will differentiate what we are about to differentiate
-        with setting(recording=True, expanded=state.expanded or nested):
+        pulled_again = state.enclosing == "reverse" and any(v.inputs for v in self.variables)
+        with setting(recording=True, enclosing=mode, expanded=state.expanded or pulled_again):
             self.result = f(*args, **(kwargs or {}))
 
     def differentiable(self, outputs: Sequence[Tensor]) -> bool:
@@ -336,7 +343,7 @@ def vjp(f: Callable, *primals: Any) -> tuple[Any, Callable]:
 
 def linearize(f: Callable, *primals: Any) -> tuple[Any, Callable]:
     """(f(*primals), (t1, .., tn) -> J t): the graph is recorded once and pushed through for every tangent."""
-    traced = Traced(f, primals, range(len(primals)))
+    traced = Traced(f, primals, range(len(primals)), mode="forward")
     outputs, rebuild = tree.flatten(traced.result)
     differentiable = traced.differentiable(outputs)
 

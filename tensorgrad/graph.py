@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import attrgetter
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -44,6 +44,7 @@ class _State(threading.local):
 
     recording: bool = True  # ops remember their inputs
     definitions: bool = False  # ops run their definitions, not their kernels
+    enclosing: Literal["reverse", "forward"] | None = None  # how the innermost transform being run will differentiate
     expanded: bool = False  # fused ops are recorded as their definitions, because derivatives of derivatives will be asked for
     scope: tuple[str, ...] = ()  # names of the modules being called, outermost first
     watch: Watch | None = None  # sees every result, and every cotangent, as it is made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from .graph import Op, Tape, Tensor, now, setting, state
 from .ops.shape import _reshape, stack
 
 
+Mode = Literal["reverse", "forward"]
+
+
 def _basis(x: Tensor, i: int) -> Tensor:
     e = np.zeros(x.size, x.dtype)
     e[i] = 1
@@ -34,8 +37,8 @@ def _basis(x: Tensor, i: int) -> Tensor:
 class _Jacobian:
     """The function of `argnums` recorded once, and its derivative assembled by rows (pulled) or columns (pushed)."""
 
-    def __init__(self, f: Callable, argnums: int | Sequence[int], args: Sequence[Any], kwargs: dict[str, Any]):
-        self.traced = Traced(f, args, argument_numbers(argnums, args), kwargs)
+    def __init__(self, f: Callable, argnums: int | Sequence[int], args: Sequence[Any], kwargs: dict[str, Any], mode: Mode):
+        self.traced = Traced(f, args, argument_numbers(argnums, args), kwargs, mode)
         self.single = isinstance(argnums, int)
         self.inputs = self.traced.variables
         self.outputs, self.rebuild = tree.flatten(self.traced.result)
@@ -75,17 +78,17 @@ def _stacked(slices: list[Tensor], out: tuple[int, ...], inner: tuple[int, ...],
     return _reshape(stack(slices, axis), shape=out + inner)
 
 
-def _jacobian_by(assemble: Callable[[_Jacobian], Any], doc: str) -> Callable:
+def _jacobian_by(assemble: Callable[[_Jacobian], Any], mode: Mode, doc: str) -> Callable:
     def transform(f: Callable, argnums: int | Sequence[int] = 0) -> Callable:
-        return lambda *args, **kwargs: assemble(_Jacobian(f, argnums, args, kwargs))
+        return lambda *args, **kwargs: assemble(_Jacobian(f, argnums, args, kwargs, mode))
 
     transform.__doc__ = doc
     return transform
 
 
-jacrev = _jacobian_by(_Jacobian.rows, "f -> (x -> dy/dx), shaped y.shape + x.shape, one reverse pass for each entry of y.")
-jacfwd = _jacobian_by(_Jacobian.columns, "f -> (x -> dy/dx), shaped y.shape + x.shape, one forward pass for each entry of x.")
-jacobian = _jacobian_by(_Jacobian.cheaper, "f -> (x -> dy/dx), shaped y.shape + x.shape, by rows or columns, whichever are fewer.")
+jacrev = _jacobian_by(_Jacobian.rows, "reverse", "f -> (x -> dy/dx), shaped y.shape + x.shape, one reverse pass for each entry of y.")
+jacfwd = _jacobian_by(_Jacobian.columns, "forward", "f -> (x -> dy/dx), shaped y.shape + x.shape, one forward pass for each entry of x.")
+jacobian = _jacobian_by(_Jacobian.cheaper, "reverse", "f -> (x -> dy/dx), shaped y.shape + x.shape, by rows or columns, whichever are fewer.")
 
 
 def hessian(f: Callable, argnums: int | Sequence[int] = 0) -> Callable:

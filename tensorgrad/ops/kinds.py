@@ -24,6 +24,7 @@ import numpy as np
 
 from ..autodiff import pull, push, total, variable, zeros_like
 from ..graph import Op, Tensor, as_tensor, setting, state
+from .gradient import Gradients
 
 
 class _Primitive(Op):
@@ -50,6 +51,13 @@ class Elementwise(_Primitive):
     def __init__(self, body: Callable, partials: Sequence[Callable], kernel: Callable | None = None):
         super().__init__(body, kernel)
         self.partials = partials
+
+    def forward(self, *arrays: np.ndarray, **params: Any) -> Any:
+        try:
+            return super().forward(*arrays, **params)
+        except ValueError as error:
+            arguments = [a.shape for a in (*arrays, *params.values()) if isinstance(a, np.ndarray)]
+            raise ValueError(disagreement(self.name, *arguments) or str(error)) from None
 
     def vjp(self, out: Tensor, g: Tensor, wanted: Sequence[bool]) -> list[Tensor | None]:
         rules = zip(self.partials, out.inputs, wanted, strict=True)
@@ -101,7 +109,11 @@ class Bilinear(_Primitive):
 
 
 class Kernel(Protocol):
-    """What a fused op asks of its kernel: arrays in, arrays out."""
+    """What a fused op asks of its kernel: arrays in, arrays out.
+
+    A kernel may also have `tangent(ts, y, saved, *arrays) -> dy` and `backward_tangent(tg, ts, g, y, saved, *arrays)`, the tangents of
+    what its two functions return as g moves along tg and the arrays along ts (None for what does not move).
+    """
 
     def forward(self, *arrays: np.ndarray, **params: Any) -> tuple[np.ndarray, tuple[np.ndarray, ...]]: ...
 
@@ -113,8 +125,8 @@ class Kernel(Protocol):
 class Fused(Op):
     """A composition of Tensor ops that a kernel computes in one pass.  The body is the definition; the kernel, a shortcut.
 
-    The kernel serves the value and a backward pass that is not itself recorded.  Whenever the derivative has to be
-    differentiable, or a tangent is pushed through, the definition is differentiated instead, to any order.
+    The kernel serves the value and a backward pass that is not itself recorded, and tangents if it can.  Whenever a derivative has
+    to be differentiable, the definition is differentiated instead, to any order.
     """
 
     def __init__(self, body: Callable, kernel: Kernel):
@@ -123,7 +135,7 @@ class Fused(Op):
 
     def __call__(self, *inputs: Any, **params: Any) -> Tensor:
         inputs = tuple([as_tensor(x, inputs) for x in inputs])
-        use = not state.definitions and _suits_kernel(inputs)
+        use = not (state.definitions or state.expanded) and _suits_kernel(inputs)
         return super().__call__(*inputs, **params) if use else self.body(*inputs, **params)
 
     def forward(self, *arrays: np.ndarray, **params: Any) -> Any:
@@ -134,10 +146,15 @@ class Fused(Op):
             arrays = [x._array for x in out.inputs]
             gs = self.kernel.backward(g._array, out._array, out.saved, *arrays, **out.params)
             return [Tensor(a) if want else None for a, want in zip(gs, wanted, strict=True)]
+        if state.enclosing == "forward" and hasattr(self.kernel, "backward_tangent"):
+            return Gradients(self.name, self.body, self.kernel, out).nodes(g, out.inputs, wanted)
         xs = [variable(x) if want else x for x, want in zip(out.inputs, wanted, strict=True)]
         return pull([self.body(*xs, **out.params)], [g], xs, differentiable=True)
 
     def jvp(self, out: Tensor, tangents: Sequence[Tensor | None]) -> Tensor | None:
+        if not state.recording and hasattr(self.kernel, "tangent"):
+            ts = tuple([None if t is None else t._array for t in tangents])
+            return Tensor(self.kernel.tangent(ts, out._array, out.saved, *[x._array for x in out.inputs], **out.params))
         xs = [variable(x) for x in out.inputs]
         moving = [(x, t) for x, t in zip(xs, tangents, strict=True) if t is not None]
         with setting(recording=True):
@@ -165,7 +182,23 @@ def fused(kernel: Kernel | ModuleType) -> Callable[[Callable], Fused]:
     return lambda body: Fused(body, cast(Kernel, kernel))
 
 
-# Broadcasting, done and undone here for all ops: each of these two is the other's adjoint.
+# Broadcasting, done and undone here for all ops
+
+
+def disagreement(name: str, *shapes: tuple[int, ...], last: int = -1) -> str | None:
+    """What to say of the op `name` when the axes of `shapes` up to `last` do not broadcast: the shapes, the axis, its lengths."""
+    for axis in range(last, -max(map(len, shapes), default=0) - 1, -1):
+        lengths = [s[axis] for s in shapes if len(s) >= -axis]
+        if len(set(lengths) - {1}) > 1:
+            return f"{name.lstrip('_')}: shapes {_listed(shapes)} do not broadcast (axis {axis}: {_listed(lengths)})"
+    return None
+
+
+def _listed(items: Sequence[Any]) -> str:
+    return ", ".join(map(str, items[:-1])) + f" and {items[-1]}"
+
+
+# Each of these two is the other's adjoint.
 
 
 @linear(lambda g, x, *, shape: broadcast_to(g, shape=x.shape))
@@ -192,7 +225,8 @@ def broadcast_to(x: np.ndarray, *, shape: tuple[int, ...]) -> np.ndarray:
 @linear(lambda g, x, *, dtype: astype(g, dtype=x.dtype))
 def astype(x: np.ndarray, *, dtype: Any) -> np.ndarray:
     """The same values to the precision of `dtype`; the cotangent goes back to the precision of x."""
-    return x.astype(dtype)
+    with np.errstate(all="ignore"):  # what does not fit is inf
+        return x.astype(dtype)
 
 
 def fit(g: Tensor, x: Tensor) -> Tensor:
