@@ -1,10 +1,13 @@
 """tensorgrad: reverse- and forward-mode automatic differentiation of any order on NumPy arrays."""
 
-from . import syntax  # noqa: F401  gives Tensor its operators and methods
-from . import check, curvature, nn, optim
+from . import syntax, numpy_protocol, interchange  # noqa: F401  give Tensor its operators, methods and manners
+from . import array_api, check, curvature, linalg, nn, optim
 from .anomaly import AnomalyError, detect_anomaly
+from .array_api import float32, float64, int32, int64
 from .autodiff import grad, jvp, linearize, stop_gradient, value_and_grad, vjp
-from .creation import arange, eye, full, full_like, linspace, ones, ones_like, zeros, zeros_like
+from .cost import cost
+from .creation import arange, asarray, eye, from_dlpack, full, full_like, linspace, ones, ones_like, zeros, zeros_like
+from .draw import draw, render
 from .graph import Tensor, tensor
 from .modes import definitions, enable_grad, no_grad
 from .ops.elementwise import (
@@ -56,6 +59,7 @@ from .ops.elementwise import (
     where,
 )
 from .ops.shape import (
+    astype,
     broadcast_to,
     concat,
     diagonal,
@@ -112,8 +116,24 @@ from .ops.linalg import (
     matmul,
     outer,
     tensordot,
-    trace,
     vecdot,
+)
+from .ops.einsum import einsum
+from .ops.conv import avg_pool2d, batch_norm, conv1d, conv2d, max_pool2d
+from .ops.logic import (
+    equal,
+    greater,
+    greater_equal,
+    isfinite,
+    isinf,
+    isnan,
+    less,
+    less_equal,
+    logical_and,
+    logical_not,
+    logical_or,
+    logical_xor,
+    not_equal,
 )
 from .ops.fused import (
     attention,
@@ -132,3 +152,4 @@ from .ops.fused import (
     softmax,
 )
 from .transforms import checkpoint, custom_vjp, ggnvp, hessian, hvp, jacfwd, jacobian, jacrev
+from .trace import trace

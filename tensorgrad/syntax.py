@@ -8,34 +8,14 @@ from typing import Any
 import numpy as np
 
 from . import autodiff
-from .graph import Tensor, as_tensor
+from .graph import Tensor
 from .ops import elementwise as e
-from .ops import index, kinds, linalg, reduce, shape
+from .ops import index, linalg, reduce, shape
+from .ops import logic as q
 
 
-def _compare(ufunc: np.ufunc) -> Callable[[Any, Any], Any]:
-    def compare(self: Tensor, other: Any) -> Any:
-        if other is None or isinstance(other, str):
-            return NotImplemented
-        return Tensor(np.asarray(ufunc(self._array, as_tensor(other, [self])._array)))
-
-    return compare
-
-
-def _logic(ufunc: np.ufunc) -> Callable[[Any, Any], Tensor]:
-    return lambda a, b: Tensor(np.asarray(ufunc(as_tensor(a)._array, as_tensor(b)._array)))
-
-
-def _integer(ufunc: np.ufunc) -> Callable[[Any, Any], Tensor]:
-    """An operation with no useful derivative, for integers only."""
-
-    def apply(a: Any, b: Any) -> Tensor:
-        x, y = as_tensor(a, [b]), as_tensor(b, [a])
-        if x.requires_grad or y.requires_grad:
-            raise TypeError(f"{ufunc.__name__} has no derivative; call .detach() first")
-        return Tensor(np.asarray(ufunc(x._array, y._array)))
-
-    return apply
+def _compare(op: Callable) -> Callable[[Any, Any], Any]:
+    return lambda self, other: NotImplemented if other is None or isinstance(other, str) else op(self, other)
 
 
 def _reversed(op: Callable) -> Callable:
@@ -51,12 +31,6 @@ def _transpose(self: Tensor, *axes: Any) -> Tensor:
 def _reshape(self: Tensor, *new: Any) -> Tensor:
     """The entries in row-major order in another shape, given as one tuple or as several lengths."""
     return shape.reshape(self, new[0] if len(new) == 1 else new)
-
-
-def _astype(self: Tensor, dtype: Any) -> Tensor:
-    """The same values as another dtype; between floating-point types the derivative passes."""
-    dtype = np.dtype(dtype)
-    return self if dtype == self.dtype else kinds.astype(self, dtype=dtype)
 
 
 def _setitem(self: Tensor, key: Any, value: Any) -> None:
@@ -96,13 +70,14 @@ METHODS: dict[str, Any] = {
     "__pow__": e.pow, "__rpow__": _reversed(e.pow),
     "__matmul__": linalg.matmul, "__rmatmul__": _reversed(linalg.matmul),
     "__neg__": e.negative, "__pos__": lambda self: self, "__abs__": e.abs,
-    "__floordiv__": _integer(np.floor_divide), "__rfloordiv__": _reversed(_integer(np.floor_divide)),
-    "__mod__": _integer(np.remainder), "__rmod__": _reversed(_integer(np.remainder)),
-    "__eq__": _compare(np.equal), "__ne__": _compare(np.not_equal), "__lt__": _compare(np.less),
-    "__le__": _compare(np.less_equal), "__gt__": _compare(np.greater), "__ge__": _compare(np.greater_equal),
-    "__and__": _logic(np.bitwise_and), "__or__": _logic(np.bitwise_or), "__xor__": _logic(np.bitwise_xor),
-    "__rand__": _logic(np.bitwise_and), "__ror__": _logic(np.bitwise_or), "__rxor__": _logic(np.bitwise_xor),
-    "__invert__": lambda self: Tensor(np.asarray(~self._array)),
+    "__floordiv__": q.floor_divide, "__rfloordiv__": _reversed(q.floor_divide),
+    "__mod__": q.remainder, "__rmod__": _reversed(q.remainder),
+    "__eq__": _compare(q.equal), "__ne__": _compare(q.not_equal), "__lt__": _compare(q.less),
+    "__le__": _compare(q.less_equal), "__gt__": _compare(q.greater), "__ge__": _compare(q.greater_equal),
+    "__and__": q.bitwise_and, "__or__": q.bitwise_or, "__xor__": q.bitwise_xor, "__invert__": q.bitwise_invert,
+    "__rand__": _reversed(q.bitwise_and), "__ror__": _reversed(q.bitwise_or), "__rxor__": _reversed(q.bitwise_xor),
+    "__lshift__": q.bitwise_left_shift, "__rlshift__": _reversed(q.bitwise_left_shift),
+    "__rshift__": q.bitwise_right_shift, "__rrshift__": _reversed(q.bitwise_right_shift),
     "__getitem__": index.getitem, "__setitem__": _setitem,
     "__iter__": lambda self: iter(shape.unstack(self)), "__len__": _length,
     "__bool__": _bool, "__float__": lambda self: float(_item(self)), "__int__": lambda self: int(_item(self)),
@@ -110,7 +85,7 @@ METHODS: dict[str, Any] = {
     "T": property(shape.transpose), "mT": property(shape.matrix_transpose),
     "item": _item, "numpy": lambda self: self.data, "tolist": lambda self: self._array.tolist(),
     "detach": autodiff.stop_gradient, "backward": autodiff.backward,
-    "astype": _astype, "reshape": _reshape, "transpose": _transpose,
+    "astype": shape.astype, "reshape": _reshape, "transpose": _transpose,
     "flatten": lambda self: shape.reshape(self, (-1,) if self.size else (0,)), "ravel": lambda self: shape.reshape(self, (self.size,)),
     "swapaxes": shape.swapaxes, "permute": lambda self, *axes: shape.permute_dims(self, axes[0] if isinstance(axes[0], (tuple, list)) else axes),
     "squeeze": shape.squeeze, "expand_dims": shape.expand_dims, "unsqueeze": shape.expand_dims,

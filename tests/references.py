@@ -101,3 +101,51 @@ def scatter_add(x, src, axis, index):
 def topk(x, k, axis=-1):
     places = np.take(np.argsort(-x.real, axis, kind="stable"), range(k), axis)
     return np.take_along_axis(x, places, axis), places
+
+
+def conv(x, weight, bias=0.0, stride=1, padding=0, dilation=1, groups=1):
+    """Convolution along all axes but the first two, one entry of the result at a time."""
+    n = weight.ndim - 2
+    stride, dilation = np.broadcast_to(stride, n), np.broadcast_to(dilation, n)
+    if padding == "same":
+        total = dilation * (np.array(weight.shape[2:]) - 1)
+        widths = [(t // 2, t - t // 2) for t in total]
+    else:
+        widths = [(p, p) for p in np.broadcast_to(0 if padding == "valid" else padding, n)]
+    x = np.pad(x, [(0, 0), (0, 0), *widths])
+    kernel, each = np.array(weight.shape[2:]), weight.shape[0] // groups
+    out = (np.array(x.shape[2:]) - dilation * (kernel - 1) - 1) // stride + 1
+    y = np.zeros((x.shape[0], weight.shape[0], *out), np.result_type(x, weight, bias))
+    for sample, channel, *place in np.ndindex(y.shape):
+        first = channel // each * weight.shape[1]
+        window = [slice(i * s, i * s + d * (k - 1) + 1, d) for i, s, d, k in zip(place, stride, dilation, kernel, strict=True)]
+        seen = x[(sample, slice(first, first + weight.shape[1]), *window)]
+        y[(sample, channel, *place)] = np.sum(seen * weight[channel]) + np.broadcast_to(bias, weight.shape[0])[channel]
+    return y
+
+
+def pool(reduction, x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, count_include_pad=True):
+    """The reduction of each window of the last two axes, leaving out what does not count."""
+    kernel, pads, dilation = (np.broadcast_to(v, 2) for v in (kernel_size, padding, dilation))
+    stride = kernel if stride is None else np.broadcast_to(stride, 2)
+    size = np.array(x.shape[-2:])
+    steps = (size + 2 * pads - dilation * (kernel - 1) - 1) / stride
+    out = (np.ceil(steps) if ceil_mode else np.floor(steps)).astype(int) + 1
+    out -= ((out - 1) * stride >= size + pads) & ceil_mode
+    y = np.zeros((*x.shape[:-2], *out), x.dtype)
+    for place in np.ndindex(*out):
+        starts = np.array(place) * stride - pads
+        rows, columns = (i + d * np.arange(k) for i, d, k in zip(starts, dilation, kernel, strict=True))
+        inside = x[..., rows[(rows >= 0) & (rows < size[0])], :][..., columns[(columns >= 0) & (columns < size[1])]]
+        counted = [np.sum(i < n + p) for i, n, p in zip((rows, columns), size, pads, strict=True)]
+        count = np.prod(counted) if count_include_pad else inside.shape[-1] * inside.shape[-2]
+        y[(..., *place)] = np.max(inside, (-2, -1)) if reduction == "max" else np.sum(inside, (-2, -1)) / count
+    return y
+
+
+def batch_norm(x, weight=1.0, bias=0.0, mean=None, var=None, eps=1e-5):
+    axes, shape = (0, *range(2, x.ndim)), (-1, *[1] * (x.ndim - 2))
+    mean = np.mean(x, axes) if mean is None else np.float64(mean)
+    centred = x - mean.reshape(shape)
+    var = np.mean(centred**2, axes) if var is None else np.float64(var)
+    return centred / np.sqrt(var.reshape(shape) + eps) * np.reshape(weight, shape) + np.reshape(bias, shape)

@@ -180,6 +180,7 @@ ELEMENTWISE = {
         [at(normal(2, 3), normal(2, 3), condition=np.array([[True, False, True], [False, False, True]])),
         at(normal(3), normal(2, 1), condition=np.array([True, False, True])), at(normal(), normal(2, 3), condition=True),
         at(normal(1), normal(1), condition=np.eye(3, dtype=bool))], op=lambda x, y, condition: tg.where(condition, x, y)),
+    "astype": unary(lambda x: x, op=lambda x: tg.astype(tg.astype(x, np.float64), x.dtype)),
     "floor": unary(np.floor, away_from_integers, smooth=False, analytic=False),
     "ceil": unary(np.ceil, away_from_integers, smooth=False, analytic=False),
     "round": unary(np.round, away_from_integers, smooth=False),
@@ -289,8 +290,60 @@ LINEAR_ALGEBRA = {
     "outer": Row(np.outer, [at(normal(3), normal(2)), at(normal(1), normal(3)), at(normal(0), normal(2))]),
     "trace": Row(lambda x, offset=0: np.trace(x, offset, -2, -1), [at(normal(3, 4)), at(normal(2, 3, 3), offset=-1),
         at(normal(2, 2), offset=3)]),
+    "einsum": Row(lambda *xs, subscripts: np.einsum(subscripts, *xs), [at(normal(2, 3), normal(3, 2), subscripts="ij,jk->ik"),
+        at(normal(3, 3), subscripts="ii->i"), at(normal(3, 3), subscripts="ii"), at(normal(2, 3, 1, 2), subscripts="abcd->bd"),
+        at(normal(2, 1, 2, 3), normal(2, 3, 1), subscripts="...ij,...jk"), at(normal(2), normal(3), subscripts="i,j"),
+        at(normal(2, 3), normal(3, 2), normal(2, 2), normal(2), subscripts="ij,jk,kl,l->i"), at(normal(0, 2), subscripts="ij->j"),
+        at(normal(2, 1), normal(2, 3), subscripts="ij,ij->ij"), at(normal(2), normal(), subscripts="i,->")],
+        op=lambda *xs, subscripts: tg.einsum(subscripts, *xs)),
     "tensordot": Row(np.tensordot, [at(normal(2, 3), normal(3, 2), axes=1), at(normal(2, 3, 2), normal(3, 2, 2)),
         at(normal(2, 3), normal(2, 3), axes=((-1, 0), (1, 0))), at(normal(2), normal(3), axes=0)]),
+}
+
+NAMESPACE = {  # stacks, for a single matrix of equal rows, which one of the tests makes, is singular
+    "linalg.inv": Row(np.linalg.inv, [at(spd(1, 3, 3)), at(spd(2, 2, 2)), at(spd(1, 1)), at(normal(0, 2, 2))]),
+    "linalg.solve": Row(np.linalg.solve, [at(spd(1, 2, 2), normal(2)), at(spd(2, 2, 2), normal(1, 2, 3)),
+        at(spd(2, 2, 2), normal(2, 1)), at(spd(1, 1), normal(1, 0))]),
+    "linalg.det": Row(np.linalg.det, [at(normal(3, 3)), at(spd(2, 2, 2)), at(normal(1, 1)), at(normal(0, 0))]),
+    "linalg.slogdet": Row(lambda x: np.linalg.slogdet(x)[1], [at(spd(1, 3, 3)), at(spd(2, 2, 2)), at(spd(1, 1))], analytic=False,
+        op=lambda x: tg.linalg.slogdet(x)[1]),
+    "linalg.cholesky": Row(np.linalg.cholesky, [at(spd(1, 3, 3)), at(spd(2, 2, 2)), at(spd(2, 2, 2), upper=True), at(spd(1, 1))],
+        analytic=False),
+    "linalg.norm": Row(np.linalg.norm, [at(away_from_zero(2, 3)), at(distinct(3), ord=1), at(away_from_zero(2, 3), axis=0, ord=3),
+        *[at(distinct(3, 4), ord=ord) for ord in ("fro", 1, -1, math.inf, -math.inf)],
+        at(away_from_zero(2, 3, 2), ord=1, axis=(2, 0), keepdims=True)], smooth=False, analytic=False),
+    "linalg.vector_norm": Row(np.linalg.vector_norm, [at(away_from_zero(2, 3)), at(distinct(2, 3), ord=1, axis=0, keepdims=True)],
+        smooth=False, analytic=False),
+    "linalg.matrix_norm": Row(np.linalg.matrix_norm, [at(away_from_zero(2, 2, 3)), at(distinct(2, 3), ord=-1, keepdims=True)],
+        smooth=False, analytic=False),
+    "linalg.matrix_power": Row(np.linalg.matrix_power, [at(spd(1, 2, 2), n=3), at(spd(2, 2, 2), n=-2), at(normal(2, 2), n=0)]),
+    "linalg.cross": Row(np.linalg.cross, [at(normal(2, 3), normal(2, 3)), at(normal(3, 1), normal(3, 2), axis=0)]),
+    "linalg.diagonal": Row(np.linalg.diagonal, [at(normal(2, 3, 2)), at(normal(3, 4), offset=-1)]),
+    "linalg.trace": Row(np.linalg.trace, [at(normal(2, 3, 2)), at(normal(3, 4), offset=1)]),
+}
+
+LOGIC = {
+    **{name: binary(getattr(np, name), differentiable=False) for name in """equal not_equal less less_equal greater greater_equal
+        logical_and logical_or logical_xor""".split()},
+    **{name: unary(getattr(np, name), some_zeros, differentiable=False) for name in "logical_not isnan isinf isfinite".split()},
+}
+
+IMAGES = {
+    "conv1d": Row(ref.conv, [at(normal(1, 2, 4), normal(2, 2, 2), normal(2)), at(normal(2, 2, 5), normal(2, 1, 3), stride=2,
+        padding=1, groups=2), at(normal(1, 1, 4), normal(1, 1, 2), padding="same"), at(normal(0, 1, 3), normal(1, 1, 2))]),
+    "conv2d": Row(ref.conv, [at(normal(1, 1, 3, 3), normal(2, 1, 2, 2), normal(2)), at(normal(1, 2, 4, 3), normal(2, 1, 2, 1),
+        normal(2), stride=(2, 1), padding=(1, 0), groups=2), at(normal(1, 1, 5, 3), normal(1, 1, 2, 2), dilation=(3, 1)),
+        at(normal(2, 1, 2, 3), normal(1, 1, 3, 3), padding="same")]),
+    "max_pool2d": Row(lambda x, *args, **kwargs: ref.pool("max", x, *args, **kwargs), [at(distinct(1, 2, 4, 4), kernel_size=2),
+        at(distinct(1, 1, 5, 4), kernel_size=(3, 2), stride=2, padding=(1, 0), ceil_mode=True),
+        at(distinct(1, 5, 5), kernel_size=2, stride=1, dilation=(2, 3))], smooth=False, analytic=False),
+    "avg_pool2d": Row(lambda x, *args, **kwargs: ref.pool("mean", x, *args, **kwargs), [at(normal(1, 1, 4, 4), kernel_size=2),
+        at(normal(1, 1, 4, 5), kernel_size=3, stride=2, padding=1, ceil_mode=True),
+        at(normal(2, 4, 4), kernel_size=(2, 3), stride=1, padding=(0, 1), count_include_pad=False)]),
+    "batch_norm": Row(ref.batch_norm, [at(normal(3, 2), normal(2), normal(2)), at(normal(2, 2, 3), normal(2)),
+        at(normal(2, 1, 2, 2), eps=0.1), at(normal(2, 2), normal(2), mean=np.float16([0.5, -1]), var=np.float16([1, 2]))],
+        op=lambda x, weight=None, bias=None, mean=None, var=None, eps=1e-5: tg.batch_norm(
+            x, mean, var, weight, bias, training=mean is None, eps=eps)),
 }
 
 LEARNING = {
@@ -335,7 +388,7 @@ LEARNING = {
 }
 # fmt: on
 
-TABLE: dict[str, Row] = {**ELEMENTWISE, **SHAPE, **INDEX, **REDUCE, **LINEAR_ALGEBRA, **LEARNING}
+TABLE: dict[str, Row] = {**ELEMENTWISE, **SHAPE, **INDEX, **REDUCE, **LINEAR_ALGEBRA, **NAMESPACE, **LOGIC, **IMAGES, **LEARNING}
 
 
 def op_of(name: str) -> Callable:
@@ -351,9 +404,12 @@ def op_of(name: str) -> Callable:
 def public_ops() -> set[str]:
     """The names of all public ops, those in submodules dotted."""
     names = set()
-    for prefix, module in (("", tg), ("linalg.", getattr(tg, "linalg", None))):
-        for name, value in vars(module).items() if module else ():
+    for prefix, module in (("", tg), ("linalg.", tg.linalg)):
+        for name in getattr(module, "__all__", vars(module)):
+            value = getattr(module, name)
             home = str(getattr(value, "__module__", ""))
+            if prefix and value is getattr(tg, name, None):
+                continue  # an op under its other name
             if isinstance(value, Op) or (callable(value) and home.startswith(("tensorgrad.ops", "tensorgrad.linalg"))):
                 names.add(prefix + name)
     return names

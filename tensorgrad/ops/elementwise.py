@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import kernels
 from ..graph import Tensor, as_tensor
-from .kinds import Elementwise, elementwise, linear
+from .kinds import Elementwise, disagreement, elementwise, linear
 
 
 def _quiet(body: Callable) -> Callable:
@@ -153,10 +153,15 @@ def log10(x):
     return np.log10(_float(x))
 
 
-@_op(lambda z, x, y: sigmoid(x - y), lambda z, x, y: sigmoid(y - x))
+@_op(lambda z, x, y: sigmoid(_above(x, y)), lambda z, x, y: sigmoid(_above(y, x)))
 def logaddexp(x, y):
-    """z = ln(e^x + e^y);  dz/dx = sigmoid(x - y)."""
+    """z = ln(e^x + e^y);  dz/dx = sigmoid(x - y), 0 where both are -inf."""
     return np.logaddexp(_float(x), _float(y))
+
+
+def _above(x: Tensor, y: Tensor) -> Tensor:
+    """x - y, and -inf for -inf - -inf."""
+    return where((x._array == -math.inf) & (y._array == -math.inf), -math.inf, x - y)
 
 
 # Trigonometric and hyperbolic
@@ -257,13 +262,19 @@ def _direction(x: Tensor, length: Tensor) -> Tensor:
 @_op(lambda y, x: (2 / math.sqrt(math.pi)) * exp(-x * x))
 def erf(x):
     """y = 2/sqrt(pi) int_0^x exp(-t^2) dt;  dy/dx = 2/sqrt(pi) exp(-x^2)."""
-    return kernels.elementwise.erf(_float(x))
+    return _at_least_float32(kernels.elementwise.erf, x)
 
 
 @_op(lambda y, x: (-2 / math.sqrt(math.pi)) * exp(-x * x))
 def erfc(x):
     """y = 1 - erf x, exact for large x;  dy/dx = -2/sqrt(pi) exp(-x^2)."""
-    return kernels.elementwise.erfc(_float(x))
+    return _at_least_float32(kernels.elementwise.erfc, x)
+
+
+def _at_least_float32(kernel: Callable, x: np.ndarray) -> np.ndarray:
+    """The kernel's values; kernels know no float16, which is a storage format."""
+    x = _float(x)
+    return kernel(x.astype(np.float32)).astype(x.dtype) if x.dtype == np.float16 else kernel(x)
 
 
 # Activations
@@ -363,7 +374,11 @@ def where(condition: Any, x: Any, y: Any) -> Tensor:
     """x where the condition holds, else y; nothing of the side not taken, nan or inf, reaches the value or a derivative."""
     chosen = condition._array if isinstance(condition, Tensor) else np.asarray(condition)
     x = as_tensor(x, [y])
-    return _where(x, as_tensor(y, [x]), condition=chosen.astype(bool))
+    y = as_tensor(y, [x])
+    try:
+        return _where(x, y, condition=chosen.astype(bool))
+    except ValueError as error:
+        raise ValueError(disagreement("where", chosen.shape, x.shape, y.shape) or str(error)) from None
 
 
 @linear(lambda g, x, y, *, condition: (where(condition, g, 0.0), where(condition, 0.0, g)))

@@ -13,7 +13,7 @@ import numpy as np
 from .. import kernels
 from ..graph import Tensor, as_tensor
 from .elementwise import multiply
-from .kinds import astype, bilinear, sum_to
+from .kinds import astype, bilinear, disagreement, sum_to
 from .reduce import sum
 from .shape import _reshape, diagonal, matrix_transpose, normalize_axis, permute_dims
 
@@ -45,10 +45,8 @@ def matmul(a: Any, b: Any) -> Tensor:
     inner_a, inner_b = a.shape[-1], b.shape[-2 if b.ndim > 1 else 0]
     if inner_a != inner_b:
         raise ValueError(f"matmul: shapes {a.shape} and {b.shape} do not fit: the inner lengths are {inner_a} and {inner_b}")
-    try:
-        np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    except ValueError:
-        raise ValueError(f"matmul: the leading axes of shapes {a.shape} and {b.shape} do not broadcast") from None
+    if a.shape[:-2] != b.shape[:-2] and (fault := disagreement("matmul", a.shape, b.shape, last=-3)):
+        raise ValueError(fault)
     if a.dtype != b.dtype:
         dtype = np.result_type(a.dtype, b.dtype)
         a, b = (x if x.dtype == dtype else astype(x, dtype=dtype) for x in (a, b))

@@ -1,4 +1,4 @@
-"""Shape ops: the same entries in another arrangement.  All are linear, and each adjoint is another of them."""
+"""Shape ops: the same entries in another arrangement, or dtype.  All are linear, and each adjoint is another of them."""
 
 from __future__ import annotations
 
@@ -30,6 +30,14 @@ def normalize_axes(axis: int | Sequence[int] | None, ndim: int) -> tuple[int, ..
     if len(set(axes)) != len(axes):
         raise ValueError(f"axis {axis} names an axis twice")
     return axes
+
+
+def astype(x: Any, dtype: Any) -> Tensor:
+    """The same values to the precision of `dtype`; between floating-point types the derivative passes.  TypeError for complex."""
+    x, dtype = as_tensor(x), np.dtype(dtype)
+    if dtype.kind not in "fiub":
+        raise TypeError(f"astype: a tensor holds real numbers or booleans, got dtype {dtype}")
+    return x if dtype == x.dtype else kinds.astype(x, dtype=dtype)
 
 
 @linear(lambda g, x, *, shape: _reshape(g, shape=x.shape))
