@@ -1,0 +1,121 @@
+"""What a recording costs: floating-point operations, bytes moved, memory held.  One walk, and one table of counts.
+
+An addition, a product, a comparison and an elementary function (exp, tanh, ..) count as one operation each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from . import tree
+from .graph import Tensor, order
+
+
+def _per_input(count: int) -> Callable[[Tensor], int]:
+    return lambda t: count * t.inputs[0].size
+
+
+def _attention(t: Tensor) -> int:
+    (*batch, length, d), (*_, keys, _), (*_, e) = (x.shape for x in t.inputs)
+    scores = int(np.prod(batch, dtype=np.int64)) * length * keys
+    return scores * (2 * d + 2 * e + 6)  # q k^T and weights times v; the scale, and softmax's five
+
+
+# By the op's name.  Absent: one operation for each entry of the result.  The counts for causal attention are those of all scores.
+COUNTS: dict[str, Callable[[Tensor], int]] = {
+    "matmul": lambda t: 2 * t.size * t.inputs[0].shape[-1],
+    "attention": _attention,
+    "softmax": _per_input(5),  # maximum, difference, exponential, sum, quotient
+    "log_softmax": _per_input(5),
+    "cross_entropy": _per_input(4),
+    "layer_norm": lambda t: (4 + len(t.inputs)) * t.size,
+    "rms_norm": lambda t: (2 + len(t.inputs)) * t.size,
+    "gelu": lambda t: (5 if t.params["approximate"] == "none" else 9) * t.size,
+    "silu": _per_input(2),
+    **dict.fromkeys(("sum", "sum_to", "sum_repeats", "max", "min", "cumulative_sum"), _per_input(1)),
+    **dict.fromkeys(("put", "scatter_rows", "put_along_axis"), _per_input(1)),
+    **dict.fromkeys(
+        ("alias", "reshape", "permute_dims", "broadcast_to", "astype", "flip", "roll", "concat", "repeat", "pad", "tril")
+        + ("diagonal", "undiagonal", "getitem", "gather_rows", "take_along_axis", "where"),
+        lambda t: 0,
+    ),
+}
+
+
+def plain(name: str) -> str:
+    """An op's name without the underscore of those that a public function prepares arguments for."""
+    return name.lstrip("_")
+
+
+@dataclass(frozen=True)
+class OpCost:
+    """What one recorded op costs."""
+
+    op: str
+    scope: tuple[str, ...]
+    shape: tuple[int, ...]
+    flops: int
+    bytes_read: int
+    bytes_written: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Totals of a recording, and a row for each op in the order of computing; printing it shows the sums by kind of op.
+
+    `peak_memory` is what the recording holds when the outputs have been computed: every array once, views not counted.
+    """
+
+    flops: int
+    bytes_read: int
+    bytes_written: int
+    peak_memory: int
+    ops: list[OpCost] = field(repr=False)
+
+    def __str__(self) -> str:
+        kinds: dict[str, list[OpCost]] = {}
+        for row in self.ops:
+            kinds.setdefault(row.op, []).append(row)
+        rows = [(name, len(of), *_sums(of)) for name, of in kinds.items()]
+        rows.sort(key=lambda row: (-row[2], -row[3] - row[4]))
+        rows.append(("total", len(self.ops), self.flops, self.bytes_read, self.bytes_written))
+        lines = [f"{'op':<18}{'calls':>7}{'FLOPs':>18}{'bytes read':>16}{'bytes written':>16}"]
+        lines += [f"{name:<18}{n:>7,}{flops:>18,}{read:>16,}{written:>16,}" for name, n, flops, read, written in rows]
+        return "\n".join([*lines, f"peak memory {self.peak_memory:,} bytes"])
+
+
+def _sums(rows: list[OpCost]) -> tuple[int, int, int]:
+    return sum(row.flops for row in rows), sum(row.bytes_read for row in rows), sum(row.bytes_written for row in rows)
+
+
+def cost(*outputs: Any) -> Cost:
+    """FLOPs, bytes and memory of everything recorded on the way to `outputs` (Tensors, or containers of them)."""
+    record = order(tree.flatten(outputs)[0])
+    rows = [op_cost(t) for t in record if t.op is not None]
+    memory = {id(owner): owner.nbytes for t in record for owner in map(_owner, _held(t))}
+    return Cost(*_sums(rows), sum(memory.values()), rows)
+
+
+def op_cost(t: Tensor) -> OpCost:
+    """The cost of the op that made `t`; a view of an input costs nothing."""
+    assert t.op is not None
+    name = plain(t.op.name)
+    if any(_owner(t._array) is _owner(x._array) for x in t.inputs):
+        return OpCost(name, t.scope, t.shape, 0, 0, 0)
+    count = COUNTS[name](t) if name in COUNTS else t.size
+    return OpCost(name, t.scope, t.shape, count, sum(x._array.nbytes for x in t.inputs), t._array.nbytes)
+
+
+def _held(t: Tensor) -> list[np.ndarray]:
+    return [t._array, *t.saved, *[value for value in t.params.values() if isinstance(value, np.ndarray)]]
+
+
+def _owner(array: np.ndarray) -> np.ndarray:
+    """The array whose memory this one is, or is a view of."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
