@@ -245,7 +245,7 @@ class custom_vjp:
 
     def __init__(self, f: Callable):
         functools.update_wrapper(self, f)
-        self.__name__: str = getattr(f, "__name__", "custom")
+        self.__name__: str = getattr(f, "__name__", getattr(f, "name", "custom"))
         self.f = f
         self.fwd: Callable = lambda *args, **kwargs: (f(*args, **kwargs), None)
         self.bwd: Callable | None = None  # type: ignore[assignment]
