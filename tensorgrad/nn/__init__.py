@@ -3,6 +3,7 @@
 from .activations import ELU, GELU, LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh
 from .attention import MultiheadAttention
 from .containers import ModuleDict, ModuleList, Sequential
+from .conv import AvgPool2d, BatchNorm1d, BatchNorm2d, Conv1d, Conv2d, MaxPool2d
 from .layers import Dropout, Embedding, Flatten, Identity, LayerNorm, Linear, RMSNorm
 from .module import Module, Parameter
 from .recurrent import GRU, LSTM
@@ -12,6 +13,11 @@ __all__ = [
     "GELU",
     "GRU",
     "LSTM",
+    "AvgPool2d",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "Conv1d",
+    "Conv2d",
     "Dropout",
     "Embedding",
     "Flatten",
@@ -20,6 +26,7 @@ __all__ = [
     "LeakyReLU",
     "Linear",
     "LogSoftmax",
+    "MaxPool2d",
     "Module",
     "ModuleDict",
     "ModuleList",

@@ -278,6 +278,13 @@ def test_repr_shows_the_tree():
         (lambda: nn.Dropout(float("nan")), "p must be in"),
         (lambda: nn.Embedding(3, 2, padding_idx=3), "padding_idx must be a row"),
         (lambda: nn.MultiheadAttention(5, 2), "multiple of num_heads"),
+        (lambda: nn.Conv2d(3, 4, 2, groups=2), "groups must divide the channels, got 2 for 3 and 4"),
+        (lambda: nn.Conv1d(3, 4, (2, 2)), "kernel_size must be 1 lengths"),
+        (lambda: nn.BatchNorm2d(3)(tg.ones((2, 3))), "needs 4 axes"),
+        (
+            lambda: nn.BatchNorm1d(3)(tg.ones((2, 4))),
+            r"needs 2 axes or 3 axes, the second of that length, got \(2, 4\)",
+        ),
         (lambda: nn.LSTM(2, 0), "at least 1"),
         (lambda: nn.GRU(2, 2, dropout=2.0), "dropout must be in"),
         (lambda: nn.LayerNorm(3)(tg.ones((2, 4))), r"over \(3,\) got a tensor of shape \(2, 4\)"),

@@ -76,6 +76,17 @@ SAMPLES = [
     ("LogSoftmax", (0,), {}, [normal(2, 3, 2)]),
     ("Flatten", (), {}, [normal(2, 3, 2)]),
     ("Identity", (), {}, [normal(2, 3)]),
+    ("Conv1d", (4, 6, 3), {}, [normal(2, 4, 7)]),
+    ("Conv1d", (4, 6, 3), {"padding": "same", "dilation": 2, "groups": 2, "bias": False}, [normal(2, 4, 7)]),
+    ("Conv2d", (3, 2, (2, 3)), {"stride": 2, "padding": (1, 0)}, [normal(2, 3, 5, 6)]),
+    ("Conv2d", (3, 2, 3), {}, [normal(3, 5, 6)]),
+    ("BatchNorm1d", (3,), {}, [normal(4, 3)]),
+    ("BatchNorm1d", (3,), {"affine": False}, [normal(4, 3, 5)]),
+    ("BatchNorm2d", (3,), {"track_running_stats": False, "eps": 1e-3}, [normal(2, 3, 2, 2)]),
+    ("MaxPool2d", (2,), {}, [normal(2, 3, 5, 6)]),
+    ("MaxPool2d", (3, 2, 1), {"ceil_mode": True}, [normal(2, 3, 6, 6)]),
+    ("AvgPool2d", (2,), {}, [normal(2, 3, 5, 6)]),
+    ("AvgPool2d", (3, 2, 1), {"count_include_pad": False}, [normal(2, 3, 6, 6)]),
     ("LSTM", (3, 4), {}, [normal(5, 2, 3)]),
     ("LSTM", (3, 4), {"bias": False, "batch_first": True}, [normal(2, 5, 3)]),
     ("LSTM", (3, 4, 2), {"bidirectional": True}, [normal(5, 2, 3)]),
@@ -145,6 +156,30 @@ def test_causal_attention_is_torchs():
     np.testing.assert_allclose(ours(x, x, x, is_causal=True, need_weights=False)[0].data, expected, rtol=1e-10)
 
 
+@pytest.mark.parametrize("momentum", [0.3, None])
+def test_batch_statistics_follow_torchs(momentum):
+    ours, theirs = pair("BatchNorm1d", 3, momentum=momentum)
+    for seed in range(3):
+        x = normal(4, 3, seed=seed)
+        if seed == 1:
+            tg.grad(lambda m, x: m(x).sum())(ours, x)  # a step by a transform moves the same statistics
+        else:
+            ours(x)
+        theirs(torch.tensor(x))
+    for name, value in theirs.state_dict().items():
+        np.testing.assert_allclose(ours.state_dict()[name], value.numpy(), rtol=1e-12, err_msg=name)
+    agree(ours.eval(), theirs.eval(), [normal(4, 3)])
+    assert ours.num_batches_tracked.item() == 3
+
+
+def test_a_recomputation_is_not_another_batch():
+    model = nn.BatchNorm1d(2, momentum=None)
+    x = tg.tensor(normal(4, 2), requires_grad=True)
+    tg.checkpoint(model)(x).sum().backward()
+    assert model.num_batches_tracked.item() == 1
+    np.testing.assert_allclose(model.running_mean.data, x.data.mean(0), rtol=1e-6)
+
+
 def test_nested_models_have_torchs_names_in_torchs_order():
     def build(nn):
         return nn.Sequential(
@@ -178,9 +213,15 @@ def test_torch_loads_our_state_strictly():
     np.testing.assert_allclose(ours[0](x)[0].data, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["Linear", "LSTM", "MultiheadAttention", "Embedding"])
+@pytest.mark.parametrize("name", ["Linear", "Conv2d", "LSTM", "MultiheadAttention", "Embedding"])
 def test_weights_start_spread_as_torchs(name):
-    args = {"Linear": (300, 200), "LSTM": (100, 200), "MultiheadAttention": (200, 4), "Embedding": (200, 300)}[name]
+    args = {
+        "Linear": (300, 200),
+        "Conv2d": (30, 40, 3),
+        "LSTM": (100, 200),
+        "MultiheadAttention": (200, 4),
+        "Embedding": (200, 300),
+    }[name]
     ours, theirs = getattr(nn, name)(*args, rng=np.random.default_rng(0)), getattr(torch.nn, name)(*args)
     for (label, a), b in zip(ours.state_dict().items(), theirs.state_dict().values(), strict=True):
         assert a.std() == pytest.approx(b.numpy().std(), rel=0.2, abs=1e-12), label
