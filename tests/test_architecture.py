@@ -24,7 +24,7 @@ LAYERS = [
     "ops.fused ops.conv ops.einsum ops.implicit",
     "linalg transforms syntax array_api numpy_protocol interchange",
     "cost trace render draw",
-    "nn check curvature",
+    "nn problem check flat lanczos curvature",
     "optim",
 ]
 
