@@ -11,9 +11,14 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import attrgetter
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from .methods import Methods
+else:
+    Methods = object  # syntax.py adds them to Tensor once the ops exist
 
 _clock = itertools.count(1)  # one time for recordings and for changes, so that "changed after it was used" is a comparison
 
@@ -65,7 +70,7 @@ def setting(**values: Any) -> Iterator[None]:
         state.__dict__.update(before)
 
 
-class Tensor:
+class Tensor(Methods):
     """An immutable array plus where it came from.  Operators and methods are attached in syntax.py.
 
     A leaf has no `op`.  A recorded result has the `op`, its `inputs` (Tensors), its `params` (everything that carries
