@@ -42,12 +42,6 @@ SMALL = 32768  # elements under which launching threads costs more than it saves
 if config.THREADING_LAYER_PRIORITY == ["tbb", "omp", "workqueue"]:  # numba's default: the user has not chosen
     config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]  # fastest launch first
 
-# A thread that waits for the next kernel spins before it sleeps, in GNU OpenMP for many milliseconds. That holds the core
-# which, on a machine in use, the thread it waits for needs: a launch then takes 8 ms. About 200 us of spinning bridge
-# the gap between two kernels, and bound the loss by as much. Read when OpenMP is loaded, at the first launch.
-if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
-    os.environ["GOMP_SPINCOUNT"] = "4000"
-
 
 def inline(function: Callable) -> Callable:
     """Compile a scalar helper for use inside kernels."""
