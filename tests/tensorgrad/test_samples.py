@@ -10,6 +10,7 @@ from samples import TABLE, Sample, op_of, public_ops
 
 import tensorgrad as tg
 from tensorgrad import tree
+from tensorgrad.ops.kinds import elementwise
 
 EVERY = pytest.mark.parametrize("name", sorted(TABLE))
 DIFFERENTIABLE = pytest.mark.parametrize("name", sorted(n for n, row in TABLE.items() if row.differentiable))
@@ -59,6 +60,11 @@ def close(given, wanted, rtol: float) -> None:
 def test_every_public_op_has_a_row():
     assert not public_ops() - set(TABLE), "public ops without a row in samples.py"
     assert all(operator.attrgetter(name)(tg) for name in TABLE), "rows without a public op"
+
+
+def test_a_new_op_without_a_row_is_noticed(monkeypatch):
+    monkeypatch.setattr(tg, "cube", elementwise(lambda y, x: 3 * x * x)(lambda x: x**3), raising=False)
+    assert public_ops() - set(TABLE) == {"cube"}
 
 
 @EVERY
