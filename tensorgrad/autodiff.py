@@ -107,9 +107,9 @@ def pull(
             t = topo.pop()
             if id(t) in wanted or id(t) not in live:
                 continue
-            g = grads.pop(id(t), None)
-            if g is not None:
-                gs = _rule(t, "reverse", t.op.vjp, g, [id(x) in live for x in t.inputs])
+            if id(t) in grads:
+                g = grads.pop(id(t))
+                gs = _rule("vjp", t, g, [id(x) in live for x in t.inputs])
                 if state.watch is not None:
                     state.watch.cotangents(t, g, gs)
                 for x, gx in zip(t.inputs, gs, strict=True):
@@ -138,22 +138,25 @@ def push(
             if t.inputs and id(t) not in moving:
                 ts = [moving.get(id(x)) for x in t.inputs]
                 if any(x is not None for x in ts):
-                    moving[id(t)] = _rule(t, "forward", t.op.jvp, ts)
+                    moving[id(t)] = _rule("jvp", t, ts)
     return [moving.get(id(y)) for y in outputs]
 
 
-def _rule(node: Tensor, mode: str, rule: Callable, *args: Any) -> Any:
-    """Apply a derivative rule in the module scope of the node it belongs to; an error in it says whose rule it was."""
+MODES = {"vjp": "reverse", "jvp": "forward"}
+
+
+def _rule(name: str, node: Tensor, *args: Any) -> Any:
+    """Apply the rule `name` of a node's op, in the module scope of the node; an error in it says whose rule it was."""
     try:
         if not state.recording and state.watch is None:
-            return rule(node, *args)
+            return getattr(node.op, name)(node, *args)
         mark = nabla(state.scope)
         modules = node.scope[1:] if nabla(node.scope) else node.scope
         with setting(scope=(mark, *modules) if mark else node.scope, watch=None):
-            return rule(node, *args)
+            return getattr(node.op, name)(node, *args)
     except Exception as error:
         shapes = ", ".join(str(x.shape) for x in node.inputs)
-        error.add_note(f"in the {mode} rule of {node.op.name} on inputs of shape {shapes} with a result of shape {node.shape}")  # type: ignore[union-attr]
+        error.add_note(f"in the {MODES[name]} rule of {node.op.name} on inputs of shape {shapes} with a result of shape {node.shape}")  # type: ignore[union-attr]
         raise
 
 

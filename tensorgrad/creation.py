@@ -59,7 +59,7 @@ def arange(start: float, stop: float | None = None, step: float = 1, dtype: Any 
     start, stop = (0, start) if stop is None else (start, stop)
     if dtype is None:
         dtype = FLOAT if any(isinstance(n, float) for n in (start, stop, step)) else np.dtype(np.int64)
-    return _leaf(np.arange(start, stop, step, dtype), requires_grad)
+    return _leaf(np.arange(start, stop, step, dtype=dtype), requires_grad)
 
 
 def linspace(start: float, stop: float, num: int, dtype: Any = None, endpoint: bool = True, requires_grad: bool = False) -> Tensor:

@@ -179,7 +179,7 @@ class Op:
 
     name: str
 
-    def forward(self, *arrays: np.ndarray, **params: Any) -> Any:
+    def forward(self, *arrays: Any, **params: Any) -> Any:
         """The result's array, or (array, saved) with a tuple of arrays for the backward kernel."""
         raise NotImplementedError
 

@@ -218,6 +218,7 @@ class CustomRule(Op):
 
     def _rule(self, out: Tensor, g: Tensor) -> list[Tensor]:
         residuals = self.function.fwd(*out.inputs, **self.kwargs)[1] if state.recording else self.residuals
+        assert self.function.bwd is not None
         gs = self.function.bwd(residuals, g)
         gs = list(gs) if isinstance(gs, (tuple, list)) else [gs]
         if len(gs) != len(out.inputs) or any(gx.shape != x.shape for gx, x in zip(gs, out.inputs, strict=True) if gx is not None):
@@ -248,7 +249,7 @@ class custom_vjp:
         self.__name__: str = getattr(f, "__name__", getattr(f, "name", "custom"))
         self.f = f
         self.fwd: Callable = lambda *args, **kwargs: (f(*args, **kwargs), None)
-        self.bwd: Callable | None = None  # type: ignore[assignment]
+        self.bwd: Callable | None = None
 
     def defvjp(self, fwd: Callable, bwd: Callable) -> None:
         """Set the rules."""

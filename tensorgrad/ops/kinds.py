@@ -17,8 +17,7 @@ too: an array function that gives the body's values faster.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from types import ModuleType
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -35,8 +34,9 @@ class _Primitive(Op):
         self.body, self.kernel = body, kernel
 
     def forward(self, *arrays: np.ndarray, **params: Any) -> Any:
-        use = self.kernel is not None and not state.definitions and _suits_kernel(arrays)
-        return (self.kernel if use else self.body)(*arrays, **params)
+        if self.kernel is not None and not state.definitions and _suits_kernel(arrays):
+            return self.kernel(*arrays, **params)
+        return self.body(*arrays, **params)
 
 
 def _suits_kernel(arrays: Sequence[Any]) -> bool:
@@ -115,11 +115,9 @@ class Kernel(Protocol):
     what its two functions return as g moves along tg and the arrays along ts (None for what does not move).
     """
 
-    def forward(self, *arrays: np.ndarray, **params: Any) -> tuple[np.ndarray, tuple[np.ndarray, ...]]: ...
+    def forward(self, *arrays: Any, **params: Any) -> tuple[np.ndarray, tuple[np.ndarray, ...]]: ...
 
-    def backward(
-        self, g: np.ndarray, y: np.ndarray, saved: tuple[np.ndarray, ...], *arrays: np.ndarray, **params: Any
-    ) -> Sequence[np.ndarray]: ...
+    def backward(self, g: Any, y: Any, saved: Any, *arrays: Any, **params: Any) -> Sequence[np.ndarray]: ...
 
 
 class Fused(Op):
@@ -177,9 +175,9 @@ def bilinear(*adjoints: Callable, kernel: Callable | None = None) -> Callable[[C
     return lambda body: Bilinear(body, adjoints, kernel)
 
 
-def fused(kernel: Kernel | ModuleType) -> Callable[[Callable], Fused]:
+def fused(kernel: Kernel) -> Callable[[Callable], Fused]:
     """Make an op of a composition of Tensor ops by a kernel: anything with `forward` and `backward` on arrays."""
-    return lambda body: Fused(body, cast(Kernel, kernel))
+    return lambda body: Fused(body, kernel)
 
 
 # Broadcasting, done and undone here for all ops
