@@ -294,13 +294,13 @@ def softplus(x):
     return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
 
-@_op(lambda y, x: _mask(x._array > 0, x))
+@_op(lambda y, x: Tensor((x._array > 0).astype(x.dtype)))
 def relu(x):
     """y = max(x, 0);  dy/dx = 1 for x > 0, else 0."""
     return np.maximum(x, 0)
 
 
-@_op(lambda y, x, *, negative_slope: _slope(x, negative_slope))
+@_op(lambda y, x, *, negative_slope: Tensor(np.where(x._array > 0, 1, negative_slope).astype(x.dtype)))
 def _leaky_relu(x, *, negative_slope):
     """y = x for x > 0, else negative_slope x."""
     return np.where(x > 0, x, x * x.dtype.type(negative_slope))
@@ -309,10 +309,6 @@ def _leaky_relu(x, *, negative_slope):
 def leaky_relu(x: Any, negative_slope: float = 0.01) -> Tensor:
     """y = x for x > 0, else negative_slope x;  dy/dx = 1 for x > 0, else negative_slope (Maas et al. 2013, section 2)."""
     return _leaky_relu(x, negative_slope=float(negative_slope))
-
-
-def _slope(x: Tensor, negative_slope: float) -> Tensor:
-    return Tensor(np.where(x._array > 0, 1, negative_slope).astype(x.dtype))
 
 
 @_op(lambda y, x, *, alpha: where(x._array > 0, 1.0, y + alpha))
@@ -326,26 +322,22 @@ def elu(x: Any, alpha: float = 1.0) -> Tensor:
     return _elu(x, alpha=float(alpha))
 
 
-def _mask(chosen: np.ndarray, x: Tensor) -> Tensor:
-    return Tensor(chosen.astype(x.dtype))
-
-
 # Choices
 
 
-@_op(lambda z, x, y: _share(x, y, x), lambda z, x, y: _share(y, x, x))
+@_op(lambda z, x, y: _share(x, y), lambda z, x, y: _share(y, x))
 def maximum(x, y):
     """z = max(x, y), nan if either is;  the derivative goes to the larger, half to each when equal."""
     return np.maximum(x, y)
 
 
-@_op(lambda z, x, y: _share(y, x, x), lambda z, x, y: _share(x, y, x))
+@_op(lambda z, x, y: _share(y, x), lambda z, x, y: _share(x, y))
 def minimum(x, y):
     """z = min(x, y), nan if either is;  the derivative goes to the smaller, half to each when equal."""
     return np.minimum(x, y)
 
 
-def _share(winner: Tensor, loser: Tensor, like: Tensor) -> Tensor:
+def _share(winner: Tensor, loser: Tensor) -> Tensor:
     a, b = winner._array, loser._array
     return Tensor(((a > b) + 0.5 * (a == b)).astype(np.result_type(a.dtype, b.dtype)))
 
@@ -365,13 +357,12 @@ def _clip(x, *, low, high):
 
 
 def _inside(x: Tensor, low: np.ndarray | None, high: np.ndarray | None) -> Tensor:
-    above = True if low is None else x._array >= low
-    below = True if high is None else x._array <= high
-    return Tensor(np.broadcast_to(np.logical_and(above, below), np.broadcast_shapes(x.shape, np.shape(above), np.shape(below))).astype(x.dtype))
+    inside = np.logical_and(low is None or x._array >= low, high is None or x._array <= high)
+    return Tensor(np.broadcast_to(inside, np.broadcast_shapes(x.shape, inside.shape)).astype(x.dtype))
 
 
 def where(condition: Any, x: Any, y: Any) -> Tensor:
-    """x where the condition holds, else y; nothing of the side not taken, nan or inf, reaches the value or a derivative."""
+    """x where the condition holds, else y; the side not taken gets cotangent 0, which is nan behind an infinite slope (0 inf)."""
     chosen = condition._array if isinstance(condition, Tensor) else np.asarray(condition)
     x = as_tensor(x, [y])
     y = as_tensor(y, [x])

@@ -92,7 +92,7 @@ def test_three_levels_of_closures():
     x = tg.tensor(2.0, dtype="float64")
     for a, b, c in itertools.product(("grad", "jvp"), repeat=3):
         d, e, f = DERIVATIVES[a], DERIVATIVES[b], DERIVATIVES[c]
-        value = d(lambda x: x * e(lambda y: y * x * f(lambda z: x * y * z * z)(y))(x))(x)  # noqa: B023
+        value = d(lambda x: x * e(lambda y: y * x * f(lambda z: x * y * z * z)(y))(x))(x)
         assert value.item() == 30 * 2.0**4
 
 

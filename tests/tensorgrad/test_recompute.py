@@ -67,7 +67,7 @@ def test_checkpoint_reaches_parameters_and_outer_variables():
         model.zero_grad()
         scale.grad = None
         hidden = scale * 2
-        tg.sum(wrap(lambda x: tg.tanh(model(x)) * hidden)(tg.tensor(Y)) ** 2).backward()  # noqa: B023
+        tg.sum(wrap(lambda x: tg.tanh(model(x)) * hidden)(tg.tensor(Y)) ** 2).backward()
         results.append([*[p.grad.data for p in model.parameters()], scale.grad.data])
     for a, b in zip(*results, strict=True):
         close(a, b)
