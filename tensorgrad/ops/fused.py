@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import kernels, random
 from ..graph import Tensor, as_tensor
-from .elementwise import erf, exp, log, sigmoid, softplus, square, tanh, where
+from .elementwise import erfc, exp, log, sigmoid, softplus, square, tanh, where
 from .index import indices, take_along_axis
 from .kinds import fused
 from .linalg import _matmul
@@ -95,8 +95,8 @@ def cross_entropy(
         raise ValueError(f"cross_entropy: targets of shape {targets.shape} do not fit logits of shape {logits.shape}")
     used = targets != ignore_index
     if targets.size and (bad := used & ((targets < 0) | (targets >= classes))).any():
-        where_ = np.unravel_index(int(np.argmax(bad)), targets.shape)
-        raise IndexError(f"cross_entropy: target {targets[where_]} at {tuple(map(int, where_))} is not a class of 0 .. {classes - 1}")
+        place = tuple(map(int, np.unravel_index(int(np.argmax(bad)), targets.shape)))
+        raise IndexError(f"cross_entropy: target {targets[place]} at {place} is not a class of 0 .. {classes - 1}")
     rows = _reshape(logits, shape=(math.prod(targets.shape), classes))
     flat = indices(np.where(used, targets, 0), classes, "cross_entropy", "the classes").reshape(-1)
     flat = np.where(used.reshape(-1), flat, ignore_index)
@@ -197,11 +197,11 @@ def _gelu(x, *, approximate):
     """y = x Phi(x), Phi the distribution function of the standard normal."""
     if approximate == "tanh":
         return 0.5 * x * (1 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
-    return 0.5 * x * (1 + erf(x * math.sqrt(0.5)))
+    return 0.5 * x * erfc(x * -math.sqrt(0.5))
 
 
 def gelu(x: Any, approximate: Literal["none", "tanh"] = "none") -> Tensor:
-    """y = x Phi(x) = x/2 (1 + erf(x / sqrt 2)), or its tanh approximation (Hendrycks and Gimpel 2016, section 2)."""
+    """y = x Phi(x) = x/2 erfc(-x / sqrt 2), or its tanh approximation (Hendrycks and Gimpel 2016, section 2)."""
     if approximate not in ("none", "tanh"):
         raise ValueError(f"approximate must be 'none' or 'tanh', got {approximate!r}")
     return _gelu(x, approximate=approximate)
@@ -308,7 +308,7 @@ def attention(
     if mask is not None:
         mask = np.asarray(mask._array if isinstance(mask, Tensor) else mask)
         if mask.dtype != bool:
-            raise TypeError(f"attention: mask must be booleans, True where a key is seen, got {mask.dtype}; add numbers by `bias`")
+            raise TypeError(f"attention: mask must be booleans, True where a key is seen, got {mask.dtype}; numbers are a `bias`")
     return _attend(q, k, v, bias, mask, causal, scale, dropout_p, rng)
 
 

@@ -118,6 +118,15 @@ def test_attention_with_grouped_heads_repeats_keys():
     assert_close(grouped, repeated, 1e-14)
 
 
+def test_gelu_keeps_its_digits_in_the_tail():
+    """Where 1 + erf would cancel: x Phi(x) at -10, from the asymptotic series of the normal tail, by kernel and definition."""
+    x = np.array([-10.0])
+    series = -np.exp(-50) / np.sqrt(2 * np.pi) * sum((-1) ** k * np.prod(np.arange(1.0, 2 * k, 2)) / 100.0**k for k in range(8))
+    np.testing.assert_allclose(tg.gelu(x).data, [series], rtol=1e-9)
+    with tg.definitions():
+        np.testing.assert_allclose(tg.gelu(x).data, [series], rtol=1e-9)
+
+
 def test_definitions_is_a_switch_that_turns_kernels_off(monkeypatch):
     def forbidden(*args, **kwargs):
         raise AssertionError("a kernel was called")
