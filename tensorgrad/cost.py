@@ -5,7 +5,8 @@ An addition, a product, a comparison and an elementary function (exp, tanh, ..) 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,33 +16,55 @@ from . import tree
 from .graph import Tensor, order
 
 
-def _per_input(count: int) -> Callable[[Tensor], int]:
-    return lambda t: count * t.inputs[0].size
+Count = Callable[[int, Sequence[Tensor], dict[str, Any]], int]  # the size of the result, the inputs, the params -> operations
 
 
-def _attention(t: Tensor) -> int:
-    (*batch, length, d), (*_, keys, _), (*_, e) = (x.shape for x in t.inputs)
-    scores = int(np.prod(batch, dtype=np.int64)) * length * keys
-    return scores * (2 * d + 2 * e + 6)  # q k^T and weights times v; the scale, and softmax's five
+def _per_input(count: int) -> Count:
+    return lambda size, inputs, params: count * inputs[0].size
 
 
-# By the op's name.  Absent: one operation for each entry of the result.  The counts for causal attention are those of all scores.
-COUNTS: dict[str, Callable[[Tensor], int]] = {
-    "matmul": lambda t: 2 * t.size * t.inputs[0].shape[-1],
+def _per_matrix(count: float) -> Count:
+    """count n^3, for square matrices."""
+    return lambda size, inputs, params: round(count * inputs[0].size * inputs[0].shape[-1])
+
+
+def _linear(size: int, inputs: Sequence[Tensor], params: dict[str, Any]) -> int:
+    return size * (2 * inputs[1].shape[1] + len(inputs) - 2)
+
+
+def _solve(size: int, inputs: Sequence[Tensor], params: dict[str, Any]) -> int:
+    n = inputs[0].shape[-1]
+    return round(2 / 3 * inputs[0].size * n) + 2 * n * size
+
+
+def _attention(size: int, inputs: Sequence[Tensor], params: dict[str, Any]) -> int:
+    q, k, v = (x.shape for x in inputs)
+    scores = math.prod(q[:-1]) * k[-2]
+    return scores * (2 * q[-1] + 2 * v[-1] + 6)  # q k^T, weights times v; the scale, and softmax's five
+
+
+# By the op's name.  Absent: one operation for each entry of the result.  Causal attention counts all scores.
+COUNTS: dict[str, Count] = {
+    "matmul": lambda size, inputs, params: 2 * size * inputs[0].shape[-1],
+    "linear": _linear,
     "attention": _attention,
     "softmax": _per_input(5),  # maximum, difference, exponential, sum, quotient
     "log_softmax": _per_input(5),
     "cross_entropy": _per_input(4),
-    "layer_norm": lambda t: (4 + len(t.inputs)) * t.size,
-    "rms_norm": lambda t: (2 + len(t.inputs)) * t.size,
-    "gelu": lambda t: (5 if t.params["approximate"] == "none" else 9) * t.size,
+    "layer_norm": lambda size, inputs, params: (4 + len(inputs)) * size,
+    "rms_norm": lambda size, inputs, params: (2 + len(inputs)) * size,
+    "gelu": lambda size, inputs, params: (9 if params.get("approximate") == "tanh" else 5) * size,
     "silu": _per_input(2),
+    "solve": _solve,
+    "inv": _per_matrix(2),
+    "cholesky": _per_matrix(1 / 3),
+    **dict.fromkeys(("det", "logabsdet"), _per_matrix(2 / 3)),
     **dict.fromkeys(("sum", "sum_to", "sum_repeats", "max", "min", "cumulative_sum"), _per_input(1)),
-    **dict.fromkeys(("put", "scatter_rows", "put_along_axis"), _per_input(1)),
+    **dict.fromkeys(("put", "scatter_rows", "put_along_axis", "fold"), _per_input(1)),
     **dict.fromkeys(
         ("alias", "reshape", "permute_dims", "broadcast_to", "astype", "flip", "roll", "concat", "repeat", "pad", "tril")
-        + ("diagonal", "undiagonal", "getitem", "gather_rows", "take_along_axis", "where"),
-        lambda t: 0,
+        + ("diagonal", "undiagonal", "getitem", "gather_rows", "take_along_axis", "where", "unfold"),
+        lambda size, inputs, params: 0,
     ),
 }
 
@@ -106,8 +129,15 @@ def op_cost(t: Tensor) -> OpCost:
     name = plain(t.op.name)
     if any(_owner(t._array) is _owner(x._array) for x in t.inputs):
         return OpCost(name, t.scope, t.shape, 0, 0, 0)
-    count = COUNTS[name](t) if name in COUNTS else t.size
-    return OpCost(name, t.scope, t.shape, count, sum(x._array.nbytes for x in t.inputs), t._array.nbytes)
+    return OpCost(name, t.scope, t.shape, _flops(name, t), sum(x._array.nbytes for x in t.inputs), t._array.nbytes)
+
+
+def _flops(name: str, t: Tensor) -> int:
+    """The table's count; a fused op's gradient for one of its inputs counts as much as the op."""
+    of, gradient, _ = name.partition("_gradient")
+    if of not in COUNTS:
+        return t.size
+    return COUNTS[of](t.inputs[0].size, t.inputs[1:], {}) if gradient else COUNTS[of](t.size, t.inputs, t.params)
 
 
 def _held(t: Tensor) -> list[np.ndarray]:

@@ -35,7 +35,7 @@ class Program:
 
     def _made(self, t: Tensor, where: dict[int, str]) -> str:
         if t.op is None:
-            name = self._names.get(id(t), t.name or "")
+            name = self._names.get(id(t)) or t.name or ("" if t.requires_grad else _repeated(t))
             return f"{'input' if id(t) in self._names else 'parameter' if t.requires_grad else 'constant'} {name}".rstrip()
         given = [_read(x, where) for x in t.inputs]
         given += [f"{key}={_short(value)}" for key, value in t.params.items()]
@@ -56,6 +56,11 @@ def _read(t: Tensor, where: dict[int, str]) -> str:
     while t.op is alias:
         t = t.inputs[0]
     return where.get(id(t)) or f"{t._array.item():.6g}"
+
+
+def _repeated(t: Tensor) -> str:
+    """The number that all entries are equal to, if they are."""
+    return f"{t._array.flat[0]:.6g}" if t.size and (t._array == t._array.flat[0]).all() else ""
 
 
 def _short(value: Any) -> str:

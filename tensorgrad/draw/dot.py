@@ -100,7 +100,7 @@ def _group(graph: graphviz.Digraph, path: Path, view: View, ids: dict[Node, str]
     """The nodes that lie in the group `path`, then the groups inside it, each as a cluster."""
     for node in ids:
         if node.path == path:
-            graph.node(ids[node], _label(node, annotator), _style(node))
+            graph.node(ids[node], label=_label(node, annotator), **_style(node))
     deep = len(path) + 1
     for child in dict.fromkeys(node.path[:deep] for node in ids if node.path[: deep - 1] == path and len(node.path) >= deep):
         with graph.subgraph(name="cluster_" + ".".join(child)) as cluster:

@@ -5,6 +5,7 @@ Everything here works on the paths of Items: a turn of a loop, or a stretch of a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,12 +76,16 @@ def _structure(path: Path, ops: Sequence[Item]) -> Any:
     def source(x: Item) -> Any:
         return place.get(x, x.role if x.path[: len(path)] == path else "outside")
 
-    return tuple((_kind(op), op.path[len(path) :], tuple([source(x) for x in op.inputs])) for op in ops)
+    return tuple((_kind(op), _unnumbered(op.path[len(path) :]), tuple([source(x) for x in op.inputs])) for op in ops)
 
 
 def _kind(op: Item) -> Any:
     assert op.tensor.op is not None
     return op.tensor.op.name, op.tensor.shape, op.tensor.dtype.char
+
+
+def _unnumbered(path: Path) -> Path:
+    return tuple([re.sub(r"\d+", "", name) for name in path])
 
 
 def _pair(ops: Sequence[Item], firsts: Sequence[Item], path: Path, folds: Folds) -> None:
@@ -95,7 +100,7 @@ def cut_loops(outline: Outline) -> None:
     """Where most ops of a pass are one sequence repeated, put each turn into a group of its own."""
     for mark, ops in _children((), outline.ops).items():
         child, ops = _main(mark, ops)
-        start, period, turns = _repetition([(_kind(op), op.path[len(child) :]) for op in ops])
+        start, period, turns = _repetition([(_kind(op), _unnumbered(op.path[len(child) :])) for op in ops])
         for i, op in enumerate(ops[start : start + period * turns]):
             op.path = (*child, f"turn {i // period}", *op.path[len(child) :])
     outline.assign_roles()

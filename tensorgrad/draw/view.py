@@ -47,6 +47,8 @@ class View:
 
     def _shrink(self) -> None:
         if self._size() > READABLE:
+            self.folds = fold(self.outline.ops)
+        if self._size() > READABLE:
             cut_loops(self.outline)
             self.folds = fold(self.outline.ops)
         if self.depth is None:
