@@ -15,7 +15,6 @@ import numpy as np
 from . import tree
 from .graph import Tensor, order
 
-
 Count = Callable[[int, Sequence[Tensor], dict[str, Any]], int]  # the size of the result, the inputs, the params -> operations
 
 

@@ -16,7 +16,7 @@ from .view import Node
 
 SHOWABLE = ("shape", "dtype", "value", "grad", "flops", "bytes", "time", "formula")
 
-_INFIX = {"add": "+", "subtract": "−", "multiply": "×", "divide": "/", "pow": "^"}  # noqa: RUF001
+_INFIX = {"add": "+", "subtract": "−", "multiply": "×", "divide": "/", "pow": "^"}
 _POWERS = dict(zip((2.0, 3.0, 4.0), "²³⁴", strict=True))
 
 
@@ -136,7 +136,7 @@ def seconds(t: Tensor) -> float:
 
 def _scaled(x: float) -> str:
     """A number with a prefix for its unit: 1234 is 1.23 k."""
-    for prefix, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1.0), ("m", 1e-3), ("µ", 1e-6)):
+    for prefix, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1.0), ("m", 1e-3), ("µ", 1e-6), ("n", 1e-9)):
         if abs(x) >= size:
             return f"{x / size:.3g} {prefix}"
     return f"{x:.3g} "

