@@ -1,4 +1,6 @@
-"""What every fused kernel is held to: its definition in float64 NumPy, two independent derivatives of that, and good manners."""
+"""What every fused kernel is held to: its definition in float64 NumPy, independent derivatives of that, and good manners."""
+
+from itertools import product
 
 import numba
 import numpy as np
@@ -54,6 +56,100 @@ def upstream(y):
     return np.random.default_rng(9).normal(size=y.shape).astype(y.dtype)
 
 
+def check_tangents(module, definition, arrays, params=None, analytic=True, steepness=0.0):
+    """What a kernel's `tangent` and `backward_tangent` return, in both precisions: as `check_kernel`, one order higher.
+
+    The tangent of the gradient is held to central differences of the gradient of the definition, taken by complex steps, and
+    of the kernel's own `backward`; `steepness` is here the size of the terms of the second derivative.
+    """
+    params = params or {}
+    g = upstream(module.forward(*arrays, **params)[0])
+    tg, ts = motion(g, arrays)
+    ty, grads = run_tangents(module, arrays, params, tg, ts)
+    f = (lambda *xs: definition(*xs, **params)) if analytic else (lambda *xs: module.forward(*xs, **params)[0])
+    np.testing.assert_allclose(ty, along(f, arrays, ts), rtol=1e-7, atol=1e-8 * max(scale(ty), 1))
+    if analytic:
+        z = f(*[x + 1e-20j * t for x, t in zip(arrays, ts, strict=True)])
+        np.testing.assert_allclose(ty, z.imag / 1e-20, rtol=1e-10, atol=1e-12 * scale(ty))
+
+    def backward(g, *xs):
+        y, saved = module.forward(*xs, **params)
+        return np.concatenate([x.ravel() for x in module.backward(g, y, saved, *xs, **params)])
+
+    wanted = along(backward, [g, *arrays], [tg, *ts])
+    got = np.concatenate([x.ravel() for x in grads])
+    np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=1e-8 * max(scale(got), 1))
+    for k in range(len(arrays) if analytic else 0):
+        check_curvature(f, arrays, k, g, tg, ts, grads[k])
+    single = [[x.astype(np.float32) for x in xs] for xs in (arrays, [tg], ts)]
+    ty32, grads32 = run_tangents(module, single[0], params, single[1][0], single[2])
+    np.testing.assert_allclose(ty32, ty, rtol=1e-4, atol=2e-6 * max(scale(ty), steepness))
+    for grad32, grad in zip(grads32, grads, strict=True):
+        np.testing.assert_allclose(grad32, grad, rtol=1e-4, atol=2e-6 * max(scale(grad), steepness))
+
+
+def motion(g, arrays):
+    """Tangents of the cotangent and of the inputs."""
+    return normal(*g.shape, seed=90), [normal(*x.shape, seed=91 + i) for i, x in enumerate(arrays)]
+
+
+def run_tangents(module, arrays, params, tg, ts):
+    """(tangent of the value, tangents of the gradients), after checking manners and that None is a tangent of zero."""
+    y, saved = module.forward(*arrays, **params)
+    g = upstream(y)
+    given = [*arrays, g, tg, *ts, y, *saved]
+    before = [x.tobytes() for x in given]
+    ty = module.tangent(tuple(ts), y, saved, *arrays, **params)
+    grads = module.backward_tangent(tg, tuple(ts), g, y, saved, *arrays, **params)
+    assert [x.tobytes() for x in given] == before
+    assert (ty.shape, ty.dtype) == (y.shape, y.dtype)
+    assert [(x.shape, x.dtype) for x in grads] == [(x.shape, x.dtype) for x in arrays]
+    results = [ty, *grads]
+    assert not any(np.shares_memory(a, b) for a in results for b in [*given, *results] if a is not b)
+    return ty, grads
+
+
+def along(f, xs, ts):
+    """The derivative of f as xs move along ts, by central differences of fourth order."""
+    h = 1e-3
+
+    def at(step):
+        return f(*[x + step * h * t for x, t in zip(xs, ts, strict=True)])
+
+    return (8 * (at(1) - at(-1)) - (at(2) - at(-2))) / (12 * h)
+
+
+def check_curvature(f, arrays, k, g, tg, ts, grad):
+    """<grad, v> equals the derivative, as g and the inputs move along tg and ts, of <g, derivative of f along v> in input k."""
+    v = np.random.default_rng(k).normal(size=arrays[k].shape)
+
+    def slope(g, *xs):
+        moved = [x + 1e-20j * v if i == k else x for i, x in enumerate(xs)]
+        return np.sum(g * (f(*moved).imag / 1e-20))
+
+    tolerance = 1e-7 * (1 + np.abs(grad * v).sum())
+    assert abs(np.sum(grad * v) - along(slope, [g, *arrays], [tg, *ts])) <= tolerance
+
+
+def check_none(module, arrays, params=None):
+    """None gives what a tangent of zero gives, for every choice of what stands still."""
+    params = params or {}
+    for dtype in (np.float32, np.float64):
+        typed = [x.astype(dtype) for x in arrays]
+        y, saved = module.forward(*typed, **params)
+        g = upstream(y)
+        tg, ts = motion(g, typed)
+        moving = [t.astype(dtype) for t in (tg, *ts)]
+        for still in product([False, True], repeat=len(moving)):
+            nones = [None if stop else t for t, stop in zip(moving, still, strict=True)]
+            zeros = [t * 0 if stop else t for t, stop in zip(moving, still, strict=True)]
+            a, b = ([module.tangent(tuple(ts), y, saved, *typed, **params),
+                     *module.backward_tangent(tg, tuple(ts), g, y, saved, *typed, **params)]
+                    for tg, *ts in (nones, zeros))  # fmt: skip
+            for some, other in zip(a, b, strict=True):
+                np.testing.assert_allclose(some, other, rtol=1e-5 if dtype == np.float32 else 1e-12, atol=1e-6 * scale(other))
+
+
 def scale(x):
     return np.abs(x).max(initial=0)
 
@@ -82,11 +178,22 @@ def check_layouts(module, arrays, params=None):
     params = params or {}
     for dtype in (np.float32, np.float64):
         plain = [np.ascontiguousarray(x, dtype) for x in arrays]
-        y, grads = run(module, plain, params)
+        results = everything(module, plain, params)
         for layout in (stretched, reversed_, fortran, misaligned, readonly):
-            other_y, other_grads = run(module, [layout(x) for x in plain], params)
-            for a, b in zip([y, *grads], [other_y, *other_grads], strict=True):
+            for a, b in zip(results, everything(module, plain, params, layout), strict=True):
                 np.testing.assert_array_equal(a, b)
+
+
+def everything(module, arrays, params, layout=lambda x: x):
+    """All that a kernel returns: value, gradients and, if it has them, their tangents."""
+    y, grads = run(module, [layout(x) for x in arrays], params)
+    results = [y, *grads]
+    if hasattr(module, "tangent"):
+        tg, ts = motion(y, arrays)
+        tg, *ts = (layout(t.astype(y.dtype)) for t in (tg, *ts))
+        ty, tangents = run_tangents(module, [layout(x) for x in arrays], params, tg, ts)
+        results += [ty, *tangents]
+    return results
 
 
 def stretched(x):
@@ -129,16 +236,11 @@ def same_on_threads(call):
         numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
 
 
-def flat(result):
-    y, grads = result
-    return [y, *grads]
-
-
 def check_threads(module, arrays, params=None):
     params = params or {}
     for dtype in (np.float32, np.float64):
         typed = [x.astype(dtype) for x in arrays]
-        same_on_threads(lambda typed=typed: flat(run(module, typed, params)))
+        same_on_threads(lambda typed=typed: everything(module, typed, params))
 
 
 both = pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -2,7 +2,12 @@
 
     dx = g W,   dW = g^T x,   db = sum over rows of g
 
-For N rows, 2 N n m FLOPs forward and 4 N n m backward; x, W, y and their gradients move through memory once each.
+Along tangents x', W', b', g' each product becomes a sum of two, the second added in place to the first:
+
+    y' = x' W^T + x W'^T + b',   dx' = g' W + g W',   dW' = g'^T x + g^T x',   db' = sum over rows of g'
+
+For N rows, 2 N n m FLOPs forward and 4 N n m backward, each twice that for its tangent; x, W, y and their gradients move
+through memory once each.
 """
 
 import math
@@ -11,10 +16,6 @@ import numpy as np
 
 from tensorgrad.kernels.matmul import matmul
 from tensorgrad.kernels.rows import Array
-
-
-def _rows(x: Array) -> Array:
-    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 def forward(x: Array, weight: Array, bias: Array | None = None) -> tuple[Array, tuple[()]]:
@@ -29,6 +30,55 @@ def backward(
     g: Array, y: Array, saved: tuple[()], x: Array, weight: Array, bias: Array | None = None
 ) -> tuple[Array, ...]:
     """dL/dy -> dL/dx, dL/dW and, if there is a bias, dL/db."""
-    g_rows = _rows(g)
-    dx, dw = matmul(g_rows, weight).reshape(x.shape), matmul(g_rows.T, _rows(x))
-    return (dx, dw) if bias is None else (dx, dw, np.sum(g_rows, axis=0))
+    rows = _rows(g)
+    dx, dw = matmul(rows, weight).reshape(x.shape), matmul(rows.T, _rows(x))
+    return (dx, dw) if bias is None else (dx, dw, np.sum(rows, axis=0))
+
+
+def tangent(
+    ts: tuple[Array | None, ...], y: Array, saved: tuple[()], x: Array, weight: Array, bias: Array | None = None
+) -> Array:
+    """The tangent of y as the inputs move along ts, each None or of its input's shape."""
+    tx, tw, tb = (*ts, None)[:3]
+    ty = _sum_of_products(y, (_moving_rows(tx), weight.T), (_rows(x), _transposed(tw)))
+    return ty if tb is None else np.add(ty, tb, out=ty)
+
+
+def backward_tangent(
+    tg: Array | None,
+    ts: tuple[Array | None, ...],
+    g: Array,
+    y: Array,
+    saved: tuple[()],
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+) -> tuple[Array, ...]:
+    """The tangents of dL/dx, dL/dW and, if there is a bias, dL/db, as g moves along tg and the inputs along ts."""
+    rows, g_rows, tx_rows = _rows(g), _moving_rows(tg), _moving_rows(ts[0])
+    dx = _sum_of_products(x, (g_rows, weight), (rows, ts[1]))
+    dw = _sum_of_products(weight, (_transposed(g_rows), _rows(x)), (rows.T, tx_rows))
+    if bias is None:
+        return dx, dw
+    return dx, dw, np.zeros_like(bias) if g_rows is None else np.sum(g_rows, axis=0)
+
+
+def _rows(x: Array) -> Array:
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+
+
+def _moving_rows(t: Array | None) -> Array | None:
+    return None if t is None else _rows(t)
+
+
+def _transposed(t: Array | None) -> Array | None:
+    return None if t is None else t.T
+
+
+def _sum_of_products(like: Array, *pairs: tuple[Array | None, Array | None]) -> Array:
+    """a1 b1 + a2 b2 + .., in the shape of `like`, without the pairs of which one stands still."""
+    total = None
+    for a, b in pairs:
+        if a is not None and b is not None:
+            total = matmul(a, b, total, add=True)
+    return np.zeros(like.shape, like.dtype) if total is None else total.reshape(like.shape)

@@ -18,32 +18,32 @@ from tensorgrad.kernels.jit import SMALL, THREADS, config, inline, parallel
 from tensorgrad.kernels.tiles import PANEL
 
 
-def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """(.., M, K), (.., K, N) -> (.., M, N);  y = a b, leading axes broadcast as in np.matmul.
+def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None, add: bool = False) -> np.ndarray:
+    """(.., M, K), (.., K, N) -> (.., M, N);  y = a b, leading axes broadcast as in np.matmul. `add` adds y to an `out`.
 
     a and b are float32 or float64, of any strides; one of each gives float64. A new y is C-contiguous. Raises TypeError
     for other dtypes, ValueError for fewer than two axes, sizes that do not fit, or an `out` of another shape or dtype.
     """
     if config.DISABLE_JIT:
-        return np.matmul(a, b, out=out)
+        return np.matmul(a, b, out=out) if out is None or not add else np.add(out, np.matmul(a, b), out=out)
     plan = _plan(a.dtype, b.dtype, a.shape, b.shape, a.strides, b.strides)
     if plan.copy is not None:
         a, b = (np.array(x, plan.dtype, order="C") if copy else x for x, copy in zip((a, b), plan.copy, strict=True))
-        return matmul(a, b, out)
+        return matmul(a, b, out, add)
     y = np.empty(plan.shape, plan.dtype) if out is None else _target(out, plan, a, b)
-    if plan.run is None:
+    adds = add and y is out
+    if plan.run is not None:
+        plan.run(_first(a), _first(b), _first(y), float(adds), *plan.rest)
+    elif not adds:
         y.fill(0)
-    else:
-        plan.run(_first(a), _first(b), _first(y), *plan.rest)
-    if out is not None and y is not out:
-        out[...] = y
-        return out
-    return y
+    if out is None or y is out:
+        return y
+    return np.add(out, y, out=out) if add else np.positive(y, out=out)
 
 
-def _share(a, b, c, axes, gemm, batch, m, n, k, ars, acs, brs, bcs, row_parts, column_parts, workers):
-    """C_i = A_i B_i for every i in the batch; a, b and c are the first matrices, axes the batch's (size, bytes from one
-    A to the next, the same for B). A job is one part of one product."""
+def _share(a, b, c, beta, axes, gemm, batch, m, n, k, ars, acs, brs, bcs, row_parts, column_parts, workers):
+    """C_i = beta C_i + A_i B_i for every i in the batch; a, b and c are the first matrices, axes the batch's (size, bytes
+    from one A to the next, the same for B). A job is one part of one product."""
     size = a.itemsize
     panels = (n * size + PANEL - 1) // PANEL
     jobs = batch * row_parts * column_parts
@@ -60,7 +60,7 @@ def _share(a, b, c, axes, gemm, batch, m, n, k, ars, acs, brs, bcs, row_parts, c
                 a_part = first_a + _offset(axes, 1, item) + m0 * ars
                 b_part = first_b + _offset(axes, 2, item) + n0 * bcs
                 c_part = first_c + ((item * m + m0) * n + n0) * size
-                gemm_block(gemm, a.dtype.type(0), m1 - m0, n1 - n0, k, a_part, ars, acs, b_part, brs, bcs, c_part,
+                gemm_block(gemm, beta, m1 - m0, n1 - n0, k, a_part, ars, acs, b_part, brs, bcs, c_part,
                            n * size, scratch.ctypes.data)
 
 
@@ -76,7 +76,7 @@ def _offset(axes, column, item):
 
 def _signature(element: types.Float) -> tuple:
     matrix = types.Array(element, 2, "A", readonly=True, aligned=False)  # takes a matrix of any strides
-    return (matrix,) * 3 + (types.Array(types.int64, 2, "C", readonly=True),) + (types.int64,) * 12
+    return (matrix,) * 3 + (element, types.Array(types.int64, 2, "C", readonly=True),) + (types.int64,) * 12
 
 
 _products = {
@@ -87,7 +87,7 @@ _products = {
 
 class _Plan(NamedTuple):
     """What dtypes, shapes and strides decide about a product: which operands must be copied first, or how to run it,
-    as run(first a, first b, first y, *rest); without both, it is a sum of nothing."""
+    as run(first a, first b, first y, beta, *rest); without both, it is a sum of nothing."""
 
     dtype: np.dtype
     shape: tuple[int, ...]

@@ -171,6 +171,26 @@ def test_out():
             matmul(a, b, bad)
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("shape", [(1, 70, 70), (70, 70, 1), (25, 390, 400), (4, 0, 3), (300, 1000, 500)])
+def test_adding_to_an_array(dtype, shape):
+    m, k, n = shape
+    rng = np.random.default_rng(9)
+    a, b, c = normal(rng, (m, k), dtype), normal(rng, (k, n), dtype), normal(rng, (m, n), dtype)
+    exact, bound = reference(a, b)
+    for layout in (np.copy, lambda x: x.copy(order="F"), lambda x: np.repeat(x, 2, axis=1)[:, ::2]):
+        out = layout(c)
+        assert matmul(a, b, out, add=True) is out
+        assert (abs(out - (c + exact)) <= bound + np.finfo(dtype).eps * (abs(exact) + abs(c))).all()
+
+
+def test_adding_to_an_operand():
+    rng = np.random.default_rng(10)
+    a, b = normal(rng, (40, 40), np.float64), normal(rng, (40, 40), np.float64)
+    wanted = a + a @ b
+    np.testing.assert_allclose(matmul(a, b, a, add=True), wanted, rtol=1e-12, atol=1e-12)
+
+
 def test_read_only_operands():
     a = np.ones((4, 5), np.float32)
     a.flags.writeable = False
