@@ -146,19 +146,21 @@ class CriticalPoint:
 def critical_point(f: Callable, x: Any, k: int = 1, tol: float | None = None, rng: Rng = None) -> CriticalPoint:
     """Whether x is a minimum, a maximum, a saddle, or degenerate: no sign change, but an eigenvalue that counts as 0.
 
-    Eigenvalues count as 0 below `tol` times the largest |eigenvalue|, and the gradient below that times 1 + |x|, else x
-    is "not critical".  tol is the root of the machine epsilon unless given.  `k` eigenvalues are shown of each end.
+    Eigenvalues count as 0 below `tol` times the largest |eigenvalue|; x is "not critical" if a gradient step over that
+    largest moves it by more than e (1 + |x|).  e, and tol unless given, is the root of the machine epsilon.  `k`
+    eigenvalues are shown of each end.
     """
     flat = Flat(f, x)
-    tol = math.sqrt(flat.eps) if tol is None else tol
+    root = math.sqrt(flat.eps)
+    tol = root if tol is None else tol
     if not 0 < tol < 1:
         raise ValueError(f"tol must be in (0, 1), got {tol}")
     gradient, _ = flat.gradient_and_hessian(flat.start)
     found = eigenvalues(f, x, k, tol=tol / 100, rng=rng)
-    norm, zero = float(np.linalg.norm(gradient)), tol * float(np.max(np.abs(found)))
-    lowest, highest = found[0], found[-1]
+    norm, largest = float(np.linalg.norm(gradient)), float(np.max(np.abs(found)))
+    lowest, highest, zero = found[0], found[-1], tol * largest
     kind: Kind = "degenerate"
-    if norm > zero * (1 + float(np.linalg.norm(flat.start))):
+    if norm > root * largest * (1 + float(np.linalg.norm(flat.start))):
         kind = "not critical"
     elif lowest > zero:
         kind = "minimum"

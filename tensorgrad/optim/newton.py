@@ -58,8 +58,8 @@ def _model_minimum(hessian: Product, g: Vector, radius: float, max_products: int
     for _ in range(max_products):
         hd = hessian(d)
         curvature = d @ hd
-        length = r @ r / curvature if curvature > 0 else math.inf
-        if not np.linalg.norm(p + length * d) < radius:
+        length = r @ r / curvature if curvature > 0 else 0.0
+        if not length or not np.linalg.norm(p + length * d) < radius:
             to_edge = _to_edge(p, d, radius)
             p, hp = p + to_edge * d, hp + to_edge * hd
             break

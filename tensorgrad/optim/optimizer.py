@@ -40,7 +40,7 @@ class Optimizer:
     def __init__(self, params: Params, **defaults: Any):
         self.defaults = defaults
         self.param_groups: list[Group] = []
-        self.state: dict[int, State] = {}
+        self.state: dict[Tensor, State] = {}
         groups = list(params)
         if not groups:
             raise ValueError("an optimizer needs at least one parameter")
@@ -96,7 +96,7 @@ class Optimizer:
                     raise ValueError(f"parameter {p.name} of shape {p.shape} has a gradient of shape {p.grad.shape}")
                 values = np.array(p._array, order="C")
                 gradient = np.ascontiguousarray(p.grad._array, p.dtype).reshape(p.shape)
-                self.update(values, gradient, self.state.setdefault(id(p), {}), group)
+                self.update(values, gradient, self.state.setdefault(p, {}), group)
                 p._array = values
                 p.changed()
 
@@ -113,8 +113,8 @@ class Optimizer:
         """
         number = {id(p): i for i, p in enumerate(self.parameters())}
         state = {
-            number[key]: {k: np.copy(v) if isinstance(v, np.ndarray) else v for k, v in entry.items()}
-            for key, entry in self.state.items()
+            number[id(p)]: {k: np.copy(v) if isinstance(v, np.ndarray) else v for k, v in entry.items()}
+            for p, entry in self.state.items()
             if entry
         }
         groups = [{**group, "params": [number[id(p)] for p in group["params"]]} for group in self.param_groups]
@@ -130,7 +130,7 @@ class Optimizer:
         state = {}
         for i, entry in saved["state"].items():
             p = numbered[int(i)]
-            state[id(p)] = {k: _restored(k, value, p) for k, value in entry.items() if value is not None}
+            state[p] = {k: _restored(k, value, p) for k, value in entry.items() if value is not None}
         for group, other in zip(self.param_groups, saved["param_groups"], strict=True):
             lacking = [name for name in self.defaults if name not in other]
             if lacking:

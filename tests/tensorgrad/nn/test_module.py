@@ -86,6 +86,7 @@ def test_state_holds_ties_and_shared_modules_under_every_name_and_parameters_onc
 
 
 def test_a_state_is_a_copy_and_ties_survive_loading():
+    """Cases 134 and 187: after loading there is still one tensor under all its names."""
     net, other = Net(), Net()
     state = net.state_dict()
     state["first.w"][:] = state["rest.1.w"][:] = state["tied.w"][:] = 9
@@ -123,6 +124,7 @@ def test_loading_keeps_the_dtype_and_is_noticed_by_a_pending_backward():
 
 @pytest.mark.parametrize("name", ["first.w", "branches.a.w", "branches.keys.w", "rest.0.w"])
 def test_gradients_of_ties_shared_modules_and_containers(name):
+    """Case 134: the gradient of a tied tensor is the sum over its uses."""
     net = Net()
     gradient = tg.grad(lambda m: m(tg.tensor(X)))(net)
     assert list(gradient) == [n for n, _ in net.named_parameters()]
@@ -306,6 +308,17 @@ def test_dropout_follows_the_mode_and_the_generator():
     assert np.array_equal(a.data, b.data) and set(np.unique(a.data)) == {0.0, 2.0}
     assert 400 < (a.data > 0).sum() < 600
     assert np.array_equal(layer.eval()(x).data, x.data)
+
+
+@pytest.mark.parametrize("width", [1, 768, 769])
+def test_padding_gets_no_gradient_at_all(width):
+    """Case 74."""
+    table = nn.Embedding(5, width, padding_idx=2)
+    assert not table.weight.data[2].any()
+    ids = np.random.default_rng(0).integers(0, 5, 10_000)
+    tg.sum(table(ids) * 0.5).backward()
+    counts = np.bincount(ids, minlength=5) * (np.arange(5) != 2)
+    np.testing.assert_allclose(table.weight.grad.data, np.repeat(0.5 * counts[:, None], width, 1))
 
 
 @pytest.mark.parametrize("cell", ["LSTM", "GRU"])

@@ -1,6 +1,7 @@
 """First-order optimizers: step by step as torch.optim, what they refuse, and how they are saved."""
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -160,6 +161,18 @@ def test_states_follow_names_when_both_sides_have_them():
     np.testing.assert_allclose(saved["state"][1]["exp_avg"], 0.1)
     with pytest.raises(ValueError, match=r"moves \['x', 'y'\], this one \['x', 'z'\]"):
         optim.Adam([("x", x), ("z", y)]).load_state_dict(first.state_dict())
+
+
+def test_copies_and_pickles_go_on_alike():
+    model = nn.Linear(2, 2, rng=np.random.default_rng(0))
+    optimizer = optim.Adam(model.parameters())
+    run(optimizer, optimizer.parameters(), 2)
+    others = [copy.deepcopy((model, optimizer)), pickle.loads(pickle.dumps((model, optimizer)))]
+    run(optimizer, optimizer.parameters(), 2)
+    for twin, its_optimizer in others:
+        assert its_optimizer.parameters()[0] is twin.weight
+        run(its_optimizer, its_optimizer.parameters(), 2)
+        assert np.array_equal(twin.weight.data, model.weight.data)
 
 
 def test_loading_a_state_that_does_not_fit_changes_nothing():
