@@ -67,7 +67,7 @@ def check_tangents(module, definition, arrays, params=None, analytic=True, steep
     tg, ts = motion(g, arrays)
     ty, grads = run_tangents(module, arrays, params, tg, ts)
     f = (lambda *xs: definition(*xs, **params)) if analytic else (lambda *xs: module.forward(*xs, **params)[0])
-    np.testing.assert_allclose(ty, along(f, arrays, ts), rtol=1e-7, atol=1e-8 * max(scale(ty), 1))
+    np.testing.assert_allclose(ty, along(f, arrays, ts), rtol=1e-9, atol=1e-10 * max(scale(ty), 1))
     if analytic:
         z = f(*[x + 1e-20j * t for x, t in zip(arrays, ts, strict=True)])
         np.testing.assert_allclose(ty, z.imag / 1e-20, rtol=1e-10, atol=1e-12 * scale(ty))
@@ -78,7 +78,7 @@ def check_tangents(module, definition, arrays, params=None, analytic=True, steep
 
     wanted = along(backward, [g, *arrays], [tg, *ts])
     got = np.concatenate([x.ravel() for x in grads])
-    np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=1e-8 * max(scale(got), 1))
+    np.testing.assert_allclose(got, wanted, rtol=1e-9, atol=1e-10 * max(scale(got), 1))
     for k in range(len(arrays) if analytic else 0):
         check_curvature(f, arrays, k, g, tg, ts, grads[k])
     single = [[x.astype(np.float32) for x in xs] for xs in (arrays, [tg], ts)]
@@ -127,7 +127,7 @@ def check_curvature(f, arrays, k, g, tg, ts, grad):
         moved = [x + 1e-20j * v if i == k else x for i, x in enumerate(xs)]
         return np.sum(g * (f(*moved).imag / 1e-20))
 
-    tolerance = 1e-7 * (1 + np.abs(grad * v).sum())
+    tolerance = 1e-10 * (1 + np.abs(grad * v).sum())
     assert abs(np.sum(grad * v) - along(slope, [g, *arrays], [tg, *ts])) <= tolerance
 
 

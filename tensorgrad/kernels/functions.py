@@ -182,6 +182,15 @@ def logistic(x):
     return (e if x < 0 else one) / (one + e)
 
 
+@inline
+def logistic_bend(x):
+    """s (1 - s) and |1 - 2 s| for s = logistic(x), with no cancellation where s is near 0 or 1."""
+    one = type(x)(1)
+    e = decay(-abs(x))
+    r = one / (one + e)
+    return e * r * r, (one - e) * r
+
+
 # ---- erf and its complement: for x >= 0, erfc x = e^(-x^2) P(1 - 6 r) r with r = 1 / (x + 3) ----
 
 _erf_p = polynomial(F, 7.8538616e-05, -0.00080101937, 0.00518832769, -0.0268538119, 0.112835851, -0.376126258, 0.128379166)

@@ -6,16 +6,23 @@ With the tail Q(x) = P(X > |x|), y = max(x, 0) - |x| Q(x): unlike x (1 + erf(x/s
     tanh     y = x s(2u), u = sqrt(2/pi) (x + 0.044715 x^3), s the sigmoid, as (1 + tanh u) / 2 = s(2u)
              dy/dx = s + x s (1 - s) 2u'
 
+The second derivative is even, and for tanh computed from |x| so that 1 - 2s does not cancel:
+
+    exact    d2y/dx2 = (2 - x^2) phi(x)
+    tanh     d2y/dx2 = s (1 - s) (4u' - |x| |1 - 2s| (2u')^2 + x 2u'')
+
+Along tangents x', g':  y' = x' dy/dx,  and of dx = g dy/dx:  dx' = g' dy/dx + g x' d2y/dx2.
+
 |x| is bounded where e^(-x^2/2) has long vanished, so that the limits at infinity are 0 and x, not 0 times infinity.
-Memory, float32: 8 bytes an element forward, 12 backward. Arithmetic: about 35 FLOPs an element each way.
+Memory, float32: 8 bytes an element forward, 12 backward, 20 its tangent. Arithmetic: about 35 FLOPs an element each.
 """
 
 import numpy as np
 from numba import prange
 
-from tensorgrad.kernels.functions import clip, decay, logistic, normal_tail
+from tensorgrad.kernels.functions import clip, decay, logistic, logistic_bend, normal_tail
 from tensorgrad.kernels.jit import inline, parallel, serial
-from tensorgrad.kernels.rows import Array, bounds, pieces, vector
+from tensorgrad.kernels.rows import Array, bounds, or_zeros, pieces, vector
 
 _FAR = 64
 
@@ -31,6 +38,28 @@ def backward(g: Array, y: Array, saved: tuple[()], x: Array, *, approximate: str
     """dL/dy (..) -> dL/dx (..)."""
     dx = np.empty(x.shape, x.dtype)
     _backward.at(4 * x.size)(vector(g), vector(x), dx.reshape(-1), approximate == "tanh", pieces(x.size))
+    return (dx,)
+
+
+def tangent(ts: tuple[Array | None], y: Array, saved: tuple[()], x: Array, *, approximate: str = "none") -> Array:
+    """The tangent of y as x moves along ts."""
+    return backward(or_zeros(ts[0], x), y, saved, x, approximate=approximate)[0]
+
+
+def backward_tangent(
+    tg: Array | None,
+    ts: tuple[Array | None],
+    g: Array,
+    y: Array,
+    saved: tuple[()],
+    x: Array,
+    *,
+    approximate: str = "none",
+) -> tuple[Array]:
+    """The tangent of dL/dx as g moves along tg and x along ts."""
+    dx = np.empty(x.shape, x.dtype)
+    tg, t = vector(or_zeros(tg, g)), vector(or_zeros(ts[0], x))
+    _backward_tangent.at(4 * x.size)(tg, t, vector(g), vector(x), dx.reshape(-1), approximate == "tanh", pieces(x.size))
     return (dx,)
 
 
@@ -68,6 +97,23 @@ def _backward_chunk(g, x, dx, approximate):
             dx[i] = g[i] * _slope(x[i])
 
 
+@parallel
+def _backward_tangent(tg, t, g, x, dx, approximate, chunks):
+    for c in prange(chunks):
+        start, stop = bounds(c, chunks, x.size)
+        _backward_tangent_chunk(tg[start:stop], t[start:stop], g[start:stop], x[start:stop], dx[start:stop], approximate)
+
+
+@serial
+def _backward_tangent_chunk(tg, t, g, x, dx, approximate):
+    if approximate:
+        for i in range(x.size):
+            dx[i] = tg[i] * _slope_tanh(x[i]) + g[i] * t[i] * _bend_tanh(x[i])
+    else:
+        for i in range(x.size):
+            dx[i] = tg[i] * _slope(x[i]) + g[i] * t[i] * _bend(x[i])
+
+
 @inline
 def _value(x):
     positive = x if x > 0 else type(x)(0)
@@ -78,8 +124,18 @@ def _value(x):
 def _slope(x):
     tail = normal_tail(x)
     below = tail if x < 0 else type(x)(1) - tail
-    density = type(x)(0.3989422804014327) * decay(type(x)(-0.5) * (x * x))
-    return below + clip(x, -_FAR, _FAR) * density
+    return below + clip(x, -_FAR, _FAR) * _density(x)
+
+
+@inline
+def _bend(x):
+    near = clip(x, -_FAR, _FAR)
+    return (type(x)(2) - near * near) * _density(x)
+
+
+@inline
+def _density(x):
+    return type(x)(0.3989422804014327) * decay(type(x)(-0.5) * (x * x))
 
 
 @inline
@@ -98,5 +154,17 @@ def _slope_tanh(x):
     one = type(x)(1)
     x = clip(x, -_FAR, _FAR)
     s = logistic(_twice_u(x))
-    change = type(x)(1.5957691216057308) * (one + type(x)(0.134145) * (x * x))
-    return s + x * (s * (one - s)) * change
+    return s + x * (s * (one - s)) * _twice_u_slope(x)
+
+
+@inline
+def _bend_tanh(x):
+    x = clip(x, -_FAR, _FAR)
+    steep, side = logistic_bend(_twice_u(x))
+    change = _twice_u_slope(x)
+    return steep * (change * (type(x)(2) - abs(x) * side * change) + type(x)(0.42812889763560147) * (x * x))
+
+
+@inline
+def _twice_u_slope(x):
+    return type(x)(1.5957691216057308) * (type(x)(1) + type(x)(0.134145) * (x * x))

@@ -38,6 +38,11 @@ def matrix(x: Array) -> Array:
     return contiguous(x).reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
+def or_zeros(t: Array | None, x: Array) -> Array:
+    """t, or if that is None zeros of the shape of x: the tangent of what stands still."""
+    return np.zeros(x.shape, x.dtype) if t is None else t
+
+
 @inline
 def bounds(chunk, chunks, n):
     """Where chunk number `chunk` of `chunks` nearly equal pieces of range(n) begins and ends."""

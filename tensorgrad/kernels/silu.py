@@ -1,15 +1,19 @@
 """SiLU, or swish (Elfwing, Uchibe and Doya 2017): y = x s(x) with s the sigmoid;  dy/dx = s (1 + x (1 - s)).
 
+    d2y/dx2 = s (1 - s) (2 + x (1 - 2s)) = s (1 - s) (2 - |x| |1 - 2s|)
+
+Along tangents x', g':  y' = x' dy/dx,  and of dx = g dy/dx:  dx' = g' dy/dx + g x' d2y/dx2.
+
 |x| is bounded where the sigmoid is exactly 0 or 1, so that the limits at infinity are 0 and x, not 0 times infinity.
-Memory, float32: 8 bytes an element forward, 12 backward. Arithmetic: about 30 FLOPs an element each way.
+Memory, float32: 8 bytes an element forward, 12 backward, 20 its tangent. Arithmetic: about 30 FLOPs an element each.
 """
 
 import numpy as np
 from numba import prange
 
-from tensorgrad.kernels.functions import clip, logistic
+from tensorgrad.kernels.functions import clip, logistic, logistic_bend
 from tensorgrad.kernels.jit import inline, parallel, serial
-from tensorgrad.kernels.rows import Array, bounds, pieces, vector
+from tensorgrad.kernels.rows import Array, bounds, or_zeros, pieces, vector
 
 _FAR = 1000
 
@@ -25,6 +29,21 @@ def backward(g: Array, y: Array, saved: tuple[()], x: Array) -> tuple[Array]:
     """dL/dy (..) -> dL/dx (..)."""
     dx = np.empty(x.shape, x.dtype)
     _backward.at(4 * x.size)(vector(g), vector(x), dx.reshape(-1), pieces(x.size))
+    return (dx,)
+
+
+def tangent(ts: tuple[Array | None], y: Array, saved: tuple[()], x: Array) -> Array:
+    """The tangent of y as x moves along ts."""
+    return backward(or_zeros(ts[0], x), y, saved, x)[0]
+
+
+def backward_tangent(
+    tg: Array | None, ts: tuple[Array | None], g: Array, y: Array, saved: tuple[()], x: Array
+) -> tuple[Array]:
+    """The tangent of dL/dx as g moves along tg and x along ts."""
+    dx = np.empty(x.shape, x.dtype)
+    tg, t = vector(or_zeros(tg, g)), vector(or_zeros(ts[0], x))
+    _backward_tangent.at(4 * x.size)(tg, t, vector(g), vector(x), dx.reshape(-1), pieces(x.size))
     return (dx,)
 
 
@@ -54,6 +73,19 @@ def _backward_chunk(g, x, dx):
         dx[i] = g[i] * _slope(x[i])
 
 
+@parallel
+def _backward_tangent(tg, t, g, x, dx, chunks):
+    for c in prange(chunks):
+        start, stop = bounds(c, chunks, x.size)
+        _backward_tangent_chunk(tg[start:stop], t[start:stop], g[start:stop], x[start:stop], dx[start:stop])
+
+
+@serial
+def _backward_tangent_chunk(tg, t, g, x, dx):
+    for i in range(x.size):
+        dx[i] = tg[i] * _slope(x[i]) + g[i] * t[i] * _bend(x[i])
+
+
 @inline
 def _value(x):
     near = clip(x, -_FAR, _FAR)
@@ -66,3 +98,10 @@ def _slope(x):
     x = clip(x, -_FAR, _FAR)
     s = logistic(x)
     return s * (one + x * (one - s))
+
+
+@inline
+def _bend(x):
+    x = clip(x, -_FAR, _FAR)
+    steep, side = logistic_bend(x)
+    return steep * (type(x)(2) - abs(x) * side)

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from kernel_checks import ROWS, both, check_kernel, check_layouts, check_threads, normal, run
+from kernel_checks import ROWS, both, check_kernel, check_layouts, check_none, check_tangents, check_threads, normal, run
 
 from tensorgrad.kernels import gelu
 
@@ -56,3 +56,33 @@ def test_limits(params, dtype):
     np.testing.assert_allclose(y, [0, 10, 0, 1e3, 0, np.inf, 0], atol=1e-21)
     np.testing.assert_allclose(slope, [0.5, 1, 0, 1, 0, 1, 0], rtol=1.3e-6, atol=1e-20)
     assert np.isnan(run(gelu, [np.array([np.nan], dtype)], params)[0]).all()
+
+
+@pytest.mark.parametrize("shape", ROWS)
+def test_tangents(shape):
+    check_tangents(gelu, exact, [3 * normal(*shape)], EXACT, analytic=False)
+    check_tangents(gelu, with_tanh, [3 * normal(*shape)], TANH)
+
+
+@pytest.mark.parametrize("params", [EXACT, TANH])
+def test_what_stands_still(params):
+    check_none(gelu, [normal(5, 67)], params)
+
+
+@both
+def test_bend_of_the_exact_form(dtype):
+    x = np.linspace(-9, 9, 1001).astype(dtype)
+    one = np.ones_like(x)
+    (bend,) = gelu.backward_tangent(None, (one,), one, x, (), x)
+    wide = x.astype(np.float64)
+    wanted = (2 - wide * wide) * np.exp(-wide * wide / 2) / math.sqrt(2 * math.pi)
+    np.testing.assert_allclose(bend, wanted, rtol=1e-5 if dtype == np.float32 else 1e-12, atol=np.finfo(dtype).eps)
+
+
+@both
+@pytest.mark.parametrize("params", [EXACT, TANH])
+def test_bend_at_the_limits(params, dtype):
+    x = np.array(EDGES, dtype)
+    one = np.ones_like(x)
+    (bend,) = gelu.backward_tangent(None, (one,), one, x, (), x, **params)
+    np.testing.assert_allclose(bend, [2 / math.sqrt(2 * math.pi), 0, 0, 0, 0, 0, 0], rtol=1e-6, atol=1e-15)
