@@ -107,7 +107,7 @@ def _add_draw(commands: Any) -> None:
     parser = _command(commands, "draw", _draw, "draw the graph of a model's loss")
     _add_folder(parser)
     parser.add_argument("--out", required=True, metavar="FILE.svg", help="picture to write")
-    parser.add_argument("--depth", type=int, metavar="D", help="levels of modules to open (default: all)")
+    parser.add_argument("--depth", type=int, metavar="D", help="levels of modules to draw (default: as many as can be read)")
 
 
 def _add_check(commands: Any) -> None:
@@ -159,7 +159,12 @@ def _draw(options: dict[str, Any]) -> int:
 
     model, _ = load(options["folder"])
     ids = np.zeros((1, min(8, model.config.block_size)), dtype=np.int64)
-    tg.render(tg.draw(model.loss(ids, ids), depth=options["depth"]), options["out"])
+    try:
+        tg.render(tg.draw(model.loss(ids, ids), depth=options["depth"]), options["out"])
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f"{error}") from None
+    except OSError as error:
+        raise UserError(f"cannot write {options['out']}: {error.strerror or error}") from None
     print(f"Drawn in {options['out']}")
     return 0
 

@@ -81,17 +81,16 @@ def steps(
     """Train the model in place and yield the record of each step, evaluated every eval_interval steps and at the end."""
     groups = tg.optim.decay_groups(model, config.weight_decay)
     optimizer = tg.optim.AdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2))
-    began, training = time.perf_counter(), 0.0
+    began, pace = time.perf_counter(), 0.0
     for step in range(1, config.max_steps + 1):
         started = time.perf_counter()
         record = {"step": step} | _update(config, model, optimizer, step, corpus, data_rng, dropout_rng)
         took = time.perf_counter() - started
-        training += took if step > 1 else 0.0  # the first step may have compiled kernels
+        pace = 0.9 * pace + 0.1 * took if step > 2 else took  # seconds a step, of late; the first may have compiled kernels
         last = step == config.max_steps
         if last or step % config.eval_interval == 0:
             record["val_loss"] = evaluate(model, corpus, config, config.eval_batches * (FINAL_BATCHES if last else 1))
-        tokens = config.batch_size * config.block_size
-        record["tokens_per_second"] = tokens * (step - 1) / training if step > 1 else tokens / took
+        record["tokens_per_second"] = config.batch_size * config.block_size / pace
         record["seconds"] = time.perf_counter() - began
         yield record
 

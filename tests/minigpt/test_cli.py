@@ -95,6 +95,7 @@ def test_bad_text_and_prompts(command, trained, tmp_path):
     assert command("generate", trained, "--prompt", "4" * 17, "--truncate", "--max-new-tokens", 3)[0] == 0
     refused(command("generate", tmp_path), "config.json")
     refused(command("draw", trained, "--out", tmp_path / "a.xyz"), "a.xyz")
+    refused(command("draw", trained, "--out", tmp_path / "none" / "a.svg"), "cannot write", "none")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.txt"]
 
 
