@@ -58,7 +58,7 @@ def _item(self: Tensor) -> float:
 
 def _repr(self: Tensor) -> str:
     values = np.array2string(self._array, separator=", ", prefix="tensor(", threshold=100, edgeitems=3)
-    origin = f", op={self.op.name}" if self.op else ", requires_grad=True" if self.requires_grad else ""
+    origin = f", op={self.op.name.lstrip('_')}" if self.op else ", requires_grad=True" if self.requires_grad else ""
     return f"tensor({values}, dtype={self.dtype}{f', shape={self.shape}' if self.size > 100 or not self.size else ''}{origin})"
 
 

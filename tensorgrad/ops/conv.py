@@ -137,12 +137,14 @@ def _conv(op: str, n: int, x: Any, weight: Any, bias: Any, stride: Size, padding
     rows = _reshape(weight, shape=(groups, weight.shape[0] // groups, math.prod(weight.shape[1:])))
     y = _reshape(_matmul(rows, columns), shape=(weight.shape[0], batch, *out))
     y = permute_dims(y, (1, 0, *range(2, 2 + n)))
-    return y if bias is None else y + _channels(bias, n)
+    return y if bias is None else y + _channels(op, "bias", bias, weight.shape[0], n)
 
 
-def _channels(x: Any, n: int) -> Tensor:
+def _channels(op: str, name: str, x: Any, channels: int, n: int) -> Tensor:
     """(C,) -> (C, 1, ..), to go with (N, C, ..) of n more axes."""
     x = as_tensor(x)
+    if x.shape != (channels,):
+        raise ValueError(f"{op}: {name} must have shape ({channels},), one entry a channel, got {x.shape}")
     return _reshape(x, shape=(*x.shape, *(1,) * n))
 
 
@@ -246,16 +248,20 @@ def batch_norm(
     x = as_tensor(x)
     if x.ndim < 2:
         raise ValueError(f"batch_norm: x must be (N, C, ..), got shape {x.shape}")
-    n = x.ndim - 2
+
+    def channels(name: str, values: Any) -> Tensor:
+        return _channels("batch_norm", name, values, x.shape[1], x.ndim - 2)
+
     if training:
         centre, spread = _batch_statistics(x, running_mean, running_var, momentum)
     elif running_mean is None or running_var is None:
         raise ValueError("batch_norm needs running_mean and running_var when not training")
     else:
-        centre, spread = (_channels(astype(running, x.dtype), n) for running in (running_mean, running_var))
+        centre, spread = channels("running_mean", running_mean), channels("running_var", running_var)
+        centre, spread = astype(centre, x.dtype), astype(spread, x.dtype)
     y = (x - centre) / (spread + eps) ** 0.5
-    y = y if weight is None else y * _channels(weight, n)
-    return y if bias is None else y + _channels(bias, n)
+    y = y if weight is None else y * channels("weight", weight)
+    return y if bias is None else y + channels("bias", bias)
 
 
 def _batch_statistics(

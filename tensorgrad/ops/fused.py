@@ -14,7 +14,7 @@ from .index import indices, take_along_axis
 from .kinds import fused
 from .linalg import _matmul
 from .reduce import floating, logsumexp, max, mean, sum
-from .shape import _reshape, concat, matrix_transpose, moveaxis
+from .shape import _reshape, broadcasts_to, concat, matrix_transpose, moveaxis
 
 Reduction = Literal["mean", "sum", "none"]
 
@@ -231,7 +231,12 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
     x = as_tensor(x, [weight])
     if weight.ndim != 2 or x.ndim < 1 or x.shape[-1] != weight.shape[1]:
         raise ValueError(f"linear: x of shape {x.shape} does not fit a weight of shape {weight.shape}, (outputs, inputs)")
-    return _linear(x, weight) if bias is None else _linear(x, weight, bias)
+    if bias is None:
+        return _linear(x, weight)
+    bias = as_tensor(bias)
+    if bias.shape != weight.shape[:1]:
+        raise ValueError(f"linear: a bias of shape {bias.shape} does not fit a weight of shape {weight.shape}, (outputs, inputs)")
+    return _linear(x, weight, bias)
 
 
 @fused(kernels.attention)
@@ -309,6 +314,8 @@ def attention(
         mask = np.asarray(mask._array if isinstance(mask, Tensor) else mask)
         if mask.dtype != bool:
             raise TypeError(f"attention: mask must be booleans, True where a key is seen, got {mask.dtype}; numbers are a `bias`")
+        if not broadcasts_to(mask.shape, scores := (*q.shape[:3], k.shape[2])):
+            raise ValueError(f"attention: a mask of shape {mask.shape} does not broadcast to the scores (B, H, T, S), {scores}")
     return _attend(q, k, v, bias, mask, causal, scale, dropout_p, rng)
 
 

@@ -13,8 +13,8 @@ import numpy as np
 from .. import kernels
 from ..graph import Tensor, as_tensor
 from .elementwise import where
-from .kinds import astype, broadcast_to, linear
-from .shape import _reshape, moveaxis, normalize_axis
+from .kinds import astype, broadcast_to, disagreement, linear
+from .shape import _reshape, broadcasts_to, moveaxis, normalize_axis
 
 
 def indices(given: Any, size: int, name: str, what: str) -> np.ndarray:
@@ -75,21 +75,21 @@ def _put(x, *, key, shape):
 def getitem(x: Any, key: Any) -> Tensor:
     """x[key], as NumPy indexes: slices, None, .., integer arrays, boolean masks.  A place read twice gets both cotangents."""
     x = as_tensor(x)
-    try:
-        return _getitem(x, key=_plain(key))
-    except IndexError as error:
-        raise IndexError(f"getitem: {error} (shape {x.shape})") from None
+    return _getitem(x, key=_plain(key))
 
 
 def index_update(x: Any, key: Any, values: Any) -> Tensor:
     """A copy of x in which x[key] = values, broadcast; of a place named twice, the last value stays and has the derivative."""
     x = as_tensor(x)
     key = _plain(key)
-    places = np.arange(x.size).reshape(x.shape)[key]
+    places = _getitem.forward(np.arange(x.size).reshape(x.shape), key=key)
     source = np.full(x.size, -1)  # for each entry of x, which of the values lands there
     source[places.reshape(-1)] = np.arange(places.size)
     landed = source >= 0
-    values = broadcast_to(astype(as_tensor(values, [x]), dtype=x.dtype), shape=places.shape)
+    values = as_tensor(values, [x])
+    if not broadcasts_to(values.shape, places.shape):
+        raise ValueError(f"index_update: values of shape {values.shape} do not fit x[key] of shape {places.shape}")
+    values = broadcast_to(astype(values, dtype=x.dtype), shape=places.shape)
     chosen = _getitem(_reshape(values, shape=(places.size,)), key=source[landed])
     mask = landed.reshape(x.shape)
     return where(mask, _put(chosen, key=mask, shape=x.shape), x)
@@ -129,6 +129,8 @@ def take(x: Any, index: Any, axis: int | None = None) -> Tensor:
 def embedding(ids: Any, weight: Any) -> Tensor:
     """(..) integers, (V, C) -> (.., C);  row ids[..] of the table.  Raises IndexError for an id outside [0, V)."""
     weight = as_tensor(weight)
+    if weight.ndim != 2:
+        raise ValueError(f"embedding: the table must be (V, C), got shape {weight.shape}")
     array = ids._array if isinstance(ids, Tensor) else np.asarray(ids)
     rows = indices(array, weight.shape[0], "embedding", "a table")
     if array.size and array.min() < 0:
@@ -159,7 +161,10 @@ def take_along_axis(x: Any, index: Any, axis: int = -1) -> Tensor:
     places = indices(index, x.shape[axis], "take_along_axis", f"axis {axis}")
     if places.ndim != x.ndim:
         raise ValueError(f"take_along_axis: index has {places.ndim} dimensions, x has {x.ndim}")
-    lengths = np.broadcast_shapes(*[s[:axis] + (1,) + s[axis + 1 :] for s in (x.shape, places.shape)])
+    rests = [s[:axis] + (1,) + s[axis + 1 :] for s in (x.shape, places.shape)]
+    if fault := disagreement("take_along_axis", *rests):
+        raise ValueError(f"{fault}, in x of shape {x.shape} and index of shape {places.shape} but for axis {axis}")
+    lengths = np.broadcast_shapes(*rests)
     x = broadcast_to(x, shape=lengths[:axis] + (x.shape[axis],) + lengths[axis + 1 :])
     return _take_along_axis(x, index=np.broadcast_to(places, lengths[:axis] + (places.shape[axis],) + lengths[axis + 1 :]), axis=axis)
 
@@ -172,6 +177,8 @@ def scatter_add(x: Any, axis: int, index: Any, src: Any) -> Tensor:
     src = as_tensor(src, [x])
     if src.shape != places.shape:
         raise ValueError(f"scatter_add: src has shape {src.shape}, index has shape {places.shape}")
+    if places.ndim != x.ndim or any(n > m for i, (n, m) in enumerate(zip(places.shape, x.shape, strict=True)) if i != axis):
+        raise ValueError(f"scatter_add: an index of shape {places.shape} goes beyond x of shape {x.shape} but along axis {axis}")
     return x + _put_along_axis(src, index=places, axis=axis, shape=x.shape)
 
 
@@ -220,4 +227,7 @@ def nonzero(x: Any) -> tuple[Tensor, ...]:
 
 def searchsorted(x1: Any, x2: Any, side: Literal["left", "right"] = "left") -> Tensor:
     """Where the values x2 would go into the sorted x1 to keep it sorted."""
-    return Tensor(np.asarray(np.searchsorted(as_tensor(x1)._array, as_tensor(x2)._array, side)))
+    x1 = as_tensor(x1)
+    if x1.ndim != 1:
+        raise ValueError(f"searchsorted: x1 must have one dimension, got shape {x1.shape}")
+    return Tensor(np.asarray(np.searchsorted(x1._array, as_tensor(x2)._array, side)))

@@ -29,14 +29,23 @@ from .gradient import Gradients
 class _Primitive(Op):
     """An op whose body works on arrays, with an optional kernel that gives the same values faster."""
 
+    broadcasts = False  # whether shapes that do not broadcast explain an error
+
     def __init__(self, body: Callable, kernel: Callable | None = None):
         self.name, self.__doc__, self.__wrapped__ = body.__name__, body.__doc__, body
         self.body, self.kernel = body, kernel
 
     def forward(self, *arrays: np.ndarray, **params: Any) -> Any:
-        if self.kernel is not None and not state.definitions and _suits_kernel(arrays):
-            return self.kernel(*arrays, **params)
-        return self.body(*arrays, **params)
+        use = self.kernel is not None and not state.definitions and _suits_kernel(arrays)
+        try:
+            return (self.kernel if use else self.body)(*arrays, **params)  # type: ignore[misc]
+        except (ValueError, IndexError) as error:
+            if type(error) not in (ValueError, IndexError):
+                raise
+            shapes = [a.shape for a in (*arrays, *params.values()) if isinstance(a, np.ndarray)]
+            fault = disagreement(self.name, *shapes) if self.broadcasts else None
+            given = f"shape{'s' * (len(shapes) > 1)} {_listed(shapes)}"
+            raise type(error)(fault or f"{self.name.lstrip('_')}: {error} ({given})") from None
 
 
 def _suits_kernel(arrays: Sequence[Any]) -> bool:
@@ -48,16 +57,11 @@ def _suits_kernel(arrays: Sequence[Any]) -> bool:
 class Elementwise(_Primitive):
     """y = f(x1, .., xn), entry by entry, broadcasting; partials[i](y, x1, .., xn) is dy/dxi, or a number."""
 
+    broadcasts = True
+
     def __init__(self, body: Callable, partials: Sequence[Callable], kernel: Callable | None = None):
         super().__init__(body, kernel)
         self.partials = partials
-
-    def forward(self, *arrays: np.ndarray, **params: Any) -> Any:
-        try:
-            return super().forward(*arrays, **params)
-        except ValueError as error:
-            arguments = [a.shape for a in (*arrays, *params.values()) if isinstance(a, np.ndarray)]
-            raise ValueError(disagreement(self.name, *arguments) or str(error)) from None
 
     def vjp(self, out: Tensor, g: Tensor, wanted: Sequence[bool]) -> list[Tensor | None]:
         rules = zip(self.partials, out.inputs, wanted, strict=True)
@@ -193,7 +197,7 @@ def disagreement(name: str, *shapes: tuple[int, ...], last: int = -1) -> str | N
 
 
 def _listed(items: Sequence[Any]) -> str:
-    return ", ".join(map(str, items[:-1])) + f" and {items[-1]}"
+    return " and ".join(filter(None, [", ".join(map(str, items[:-1])), *map(str, items[-1:])]))
 
 
 # Each of these two is the other's adjoint.

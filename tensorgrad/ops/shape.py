@@ -123,11 +123,16 @@ def squeeze(x: Any, axis: int | Sequence[int] | None = None) -> Tensor:
     return _reshape(x, shape=tuple(n for i, n in enumerate(x.shape) if i not in axes))
 
 
+def broadcasts_to(shape: Sequence[int], new: Sequence[int]) -> bool:
+    """Whether a tensor of `shape` can be repeated to the shape `new`."""
+    return len(new) >= len(shape) and all(n in (1, m) for n, m in zip(shape[::-1], new[::-1], strict=False))
+
+
 def broadcast_to(x: Any, shape: Shape) -> Tensor:
     """x repeated along new leading axes and axes of length 1, to `shape`.  Raises ValueError if the shapes do not agree."""
     x = as_tensor(x)
     new = (shape,) if isinstance(shape, int) else tuple(shape)
-    if len(new) < x.ndim or any(n not in (1, m) for n, m in zip(x.shape[::-1], new[::-1], strict=False)):
+    if not broadcasts_to(x.shape, new):
         raise ValueError(f"broadcast_to: a tensor of shape {x.shape} does not broadcast to {new}")
     return kinds.broadcast_to(x, shape=new)
 
@@ -156,7 +161,10 @@ def roll(x: Any, shift: Shape, axis: int | Sequence[int] | None = None) -> Tenso
     shifts = (shift,) if isinstance(shift, int) else tuple(shift)
     if axis is None:
         return _reshape(_roll(_reshape(x, shape=(x.size,)), shift=shifts, axis=(0,)), shape=x.shape)
-    return _roll(x, shift=shifts, axis=normalize_axes(axis, x.ndim))
+    axes = normalize_axes(axis, x.ndim)
+    if len(shifts) != len(axes) and 1 not in (len(shifts), len(axes)):
+        raise ValueError(f"roll: shift {shift} and axis {axis} differ in length")
+    return _roll(x, shift=shifts, axis=axes)
 
 
 @linear(lambda g, *xs, axis: _pieces(g, [x.shape[axis] for x in xs], axis))
@@ -225,6 +233,8 @@ def tile(x: Any, repetitions: Shape) -> Tensor:
     """x repeated as a block, `repetitions[i]` times along axis i, as numpy.tile."""
     x = as_tensor(x)
     reps = (repetitions,) if isinstance(repetitions, int) else tuple(repetitions)
+    if any(r < 0 for r in reps):
+        raise ValueError(f"tile: repetitions must be >= 0, got {repetitions}")
     ndim = max(x.ndim, len(reps))
     reps = (1,) * (ndim - len(reps)) + reps
     shape = (1,) * (ndim - x.ndim) + x.shape
@@ -253,7 +263,10 @@ def repeat(x: Any, repeats: Shape, axis: int | None = None) -> Tensor:
     if axis is None:
         x, axis = _reshape(x, shape=(x.size,)), 0
     axis = normalize_axis(axis, x.ndim)
-    return _repeat(x, repeats=np.broadcast_to(np.asarray(repeats, np.int64), (x.shape[axis],)), axis=axis)
+    counts = np.asarray(repeats, np.int64)
+    if not broadcasts_to(counts.shape, (x.shape[axis],)) or (counts < 0).any():
+        raise ValueError(f"repeat: repeats must be >= 0, one for each entry of axis {axis} of shape {x.shape}, got {repeats}")
+    return _repeat(x, repeats=np.broadcast_to(counts, (x.shape[axis],)), axis=axis)
 
 
 @linear(lambda g, x, *, widths: g[tuple(slice(a, a + n) for (a, _), n in zip(widths, x.shape, strict=True))])
@@ -265,7 +278,10 @@ def _pad(x, *, widths):
 def pad(x: Any, pad_width: Any, constant_values: float = 0.0) -> Tensor:
     """x with pad_width[i] = (before, after) constant entries added along axis i, as numpy.pad."""
     x = as_tensor(x)
-    widths = tuple((int(a), int(b)) for a, b in np.broadcast_to(np.asarray(pad_width), (x.ndim, 2)))
+    given = np.asarray(pad_width)
+    if not broadcasts_to(given.shape, (x.ndim, 2)) or (given < 0).any():
+        raise ValueError(f"pad: pad_width must be (before, after) >= 0 for each axis of shape {x.shape}, got {pad_width}")
+    widths = tuple((int(a), int(b)) for a, b in np.broadcast_to(given, (x.ndim, 2)))
     padded = _pad(x, widths=widths)
     if constant_values == 0.0:
         return padded
