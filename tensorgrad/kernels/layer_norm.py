@@ -7,7 +7,7 @@ The mean is kept in float64 and subtracted in two float32 parts. A row whose q l
 again in float64, and normalised in it if r leaves the range: rows of 1e30 and of 1e-30 come out right.
 
 Backward, with p = g w:  dx = r (p - mean(p) - h mean(p h)),  dw = sum over rows of g h,  db = sum over rows of g.
-The sums over rows are made chunk by chunk, then over the chunks in order.
+The sums over rows are made chunk by chunk, then over the chunks in order. norms.py has the tangents.
 
 Memory, float32: 8 bytes an element forward, 12 backward (a row is read three and two times, from the cache).
 Arithmetic: 9 FLOPs an element forward, 16 backward.
@@ -16,8 +16,10 @@ Arithmetic: 9 FLOPs an element forward, 16 backward.
 import numpy as np
 from numba import prange
 
+from tensorgrad.kernels import norms
 from tensorgrad.kernels.functions import minus
 from tensorgrad.kernels.jit import inline, parallel, serial
+from tensorgrad.kernels.norms import deviations, parts, single_suffices
 from tensorgrad.kernels.rows import Array, add_chunks, bounds, matrix, pieces, vector
 
 
@@ -53,6 +55,36 @@ def backward(
     return (dx, dw[0], db[0])[:given]
 
 
+def tangent(
+    ts: tuple[Array | None, ...],
+    y: Array,
+    saved: tuple[Array, Array],
+    x: Array,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    *,
+    eps: float,
+) -> Array:
+    """The tangent of y as the inputs move along ts."""
+    return norms.tangent(ts, x, weight, *saved)
+
+
+def backward_tangent(
+    tg: Array | None,
+    ts: tuple[Array | None, ...],
+    g: Array,
+    y: Array,
+    saved: tuple[Array, Array],
+    x: Array,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    *,
+    eps: float,
+) -> tuple[Array, ...]:
+    """The tangents of what `backward` returns, as g moves along tg and the inputs along ts."""
+    return norms.backward_tangent(tg, ts, g, x, weight, *saved)[: len(ts)]
+
+
 @parallel
 def _forward(x, weight, bias, eps, y, mean, rstd, chunks):
     for c in prange(chunks):
@@ -71,7 +103,7 @@ def _forward_rows(x, weight, bias, eps, y, mean, rstd):
             mean[i], variance = _moments(x[i], x.dtype.type(mean[i]))
             rstd[i] = 1 / np.sqrt(variance + eps)
         for i in range(start, stop):
-            high, low, r = _parts(x.dtype.type(0), mean[i], rstd[i])
+            high, low, r = parts(x.dtype.type(0), mean[i], rstd[i])
             if single_suffices(rstd[i]):
                 _forward_row(x[i], high, low, r, weight, bias, y[i])
             else:
@@ -114,30 +146,6 @@ def _sum(x, start):
     return total
 
 
-@serial
-def deviations(x, shift):
-    """sum (x - shift) and sum (x - shift)^2, in the precision of shift."""
-    total, squares = type(shift)(0), type(shift)(0)
-    for j in range(x.size):
-        d = x[j] - shift
-        total += d
-        squares += d * d
-    return total, squares
-
-
-@inline
-def _parts(zero, mean, rstd):
-    """mean as high + low, and rstd, in the type of zero."""
-    high = type(zero)(mean)
-    return high, type(zero)(mean - high), type(zero)(rstd)
-
-
-@inline
-def single_suffices(rstd):
-    """Whether a row of this 1 / deviation can be normalised in float32 without overflow or underflow."""
-    return 1e-35 < rstd < 1e35
-
-
 @parallel
 def _backward(g, x, weight, mean, rstd, dx, dw, db, chunks):
     for c in prange(chunks):
@@ -152,7 +160,7 @@ def _backward(g, x, weight, mean, rstd, dx, dw, db, chunks):
 @serial
 def _backward_rows(g, x, weight, mean, rstd, dx, dw, db):
     for i in range(len(x)):
-        high, low, r = _parts(x.dtype.type(0), mean[i], rstd[i])
+        high, low, r = parts(x.dtype.type(0), mean[i], rstd[i])
         if single_suffices(rstd[i]):
             _backward_row(g[i], x[i], high, low, r, weight, dx[i], dw, db)
         else:

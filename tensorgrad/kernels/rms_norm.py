@@ -3,7 +3,7 @@ r = 1 / sqrt(mean(x^2) + eps).
 
 A row whose sum of squares leaves the safe range of float32 is summed again in float64, and normalised in it if r leaves the
 range. Backward, with p = g w:  dx = r (p - h mean(p h)),  dw = sum over rows of g h, made chunk by chunk, then over the
-chunks in order.
+chunks in order. norms.py has the tangents.
 
 Memory, float32: 8 bytes an element forward, 12 backward. Arithmetic: 4 FLOPs an element forward, 11 backward.
 """
@@ -11,8 +11,9 @@ Memory, float32: 8 bytes an element forward, 12 backward. Arithmetic: 4 FLOPs an
 import numpy as np
 from numba import prange
 
+from tensorgrad.kernels import norms
 from tensorgrad.kernels.jit import parallel, serial
-from tensorgrad.kernels.layer_norm import deviations, single_suffices
+from tensorgrad.kernels.norms import deviations, single_suffices
 from tensorgrad.kernels.rows import Array, add_chunks, bounds, matrix, pieces, vector
 
 
@@ -35,6 +36,28 @@ def backward(
     dw = np.zeros((chunks + 1, x.shape[-1]), x.dtype)
     _backward.at(3 * x.size)(matrix(g), rows, w, *saved, dx.reshape(rows.shape), dw, chunks)
     return (dx,) if weight is None else (dx, dw[0])
+
+
+def tangent(
+    ts: tuple[Array | None, ...], y: Array, saved: tuple[Array], x: Array, weight: Array | None = None, *, eps: float
+) -> Array:
+    """The tangent of y as the inputs move along ts."""
+    return norms.tangent(ts, x, weight, None, *saved)
+
+
+def backward_tangent(
+    tg: Array | None,
+    ts: tuple[Array | None, ...],
+    g: Array,
+    y: Array,
+    saved: tuple[Array],
+    x: Array,
+    weight: Array | None = None,
+    *,
+    eps: float,
+) -> tuple[Array, ...]:
+    """The tangents of what `backward` returns, as g moves along tg and the inputs along ts."""
+    return norms.backward_tangent(tg, ts, g, x, weight, None, *saved)[: len(ts)]
 
 
 @parallel

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from kernel_checks import ROWS, both, check_kernel, check_layouts, check_threads, normal, run, scale, upstream
+from kernel_checks import ROWS, both, check_kernel, check_layouts, check_none, check_tangents, check_threads, normal, run, scale, upstream
 
 from tensorgrad.kernels import layer_norm
 
@@ -73,3 +73,29 @@ def test_sums_over_many_rows_are_accurate():
     for single, double in zip(run(layer_norm, [x.astype(np.float32) for x in arrays], EPS)[1], run(layer_norm, arrays, EPS)[1],
                               strict=True):  # fmt: skip
         np.testing.assert_allclose(single, double, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("shape", [shape for shape in ROWS if shape[-1]])
+def test_tangents(shape, count):
+    arrays = inputs(shape, count)
+    check_tangents(layer_norm, definition, arrays, EPS, steepness=scale(1 / np.sqrt(arrays[0].var(-1) + 1e-5)) ** 2)
+
+
+def test_what_stands_still():
+    check_none(layer_norm, inputs((5, 7)), EPS)
+
+
+@both
+@pytest.mark.parametrize("size", [1e-30, 1e-18, 1e-4, 1e18, 1e30])
+def test_tangents_of_rows_of_any_size(dtype, size):
+    x, t, tg = normal(3, 64), normal(3, 64, seed=1), normal(3, 64, seed=2)
+
+    def both_tangents(dtype, size):
+        there, along, turn = (size * x).astype(dtype), (size * t).astype(dtype), tg.astype(dtype)
+        y, saved = layer_norm.forward(there, eps=0.0)
+        (dx,) = layer_norm.backward_tangent(turn, (along,), upstream(y), y, saved, there, eps=0.0)
+        return layer_norm.tangent((along,), y, saved, there, eps=0.0), dx * size
+
+    for got, wanted in zip(both_tangents(dtype, size), both_tangents(np.float64, 1.0), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-4 if dtype == np.float32 else 1e-6, atol=1e-5)
