@@ -1,4 +1,4 @@
-"""A training step (forward, backward, clip to 1.0, AdamW) of GPT-2 shapes against the same model in PyTorch, and the time to start.
+"""A training step (forward, backward, clip, AdamW) of GPT-2 shapes against the same model in PyTorch, and the time to start.
 
     python benchmarks/train.py [--shapes nano baby gpt2] [--steps 30] [--rounds 3] [--no-start]
 

@@ -1,7 +1,6 @@
 """tensorgrad: reverse- and forward-mode automatic differentiation of any order on NumPy arrays."""
 
-from . import syntax, numpy_protocol, interchange  # noqa: F401  give Tensor its operators, methods and manners
-from . import array_api, check, curvature, linalg, nn, optim
+from . import array_api, check, curvature, interchange, linalg, nn, numpy_protocol, optim, syntax
 from .anomaly import AnomalyError, detect_anomaly
 from .array_api import float32, float64, int32, int64
 from .autodiff import grad, jvp, linearize, stop_gradient, value_and_grad, vjp
@@ -10,6 +9,8 @@ from .creation import arange, asarray, eye, from_dlpack, full, full_like, linspa
 from .draw import draw, render
 from .graph import Tensor, tensor
 from .modes import definitions, enable_grad, no_grad
+from .ops.conv import avg_pool2d, batch_norm, conv1d, conv2d, max_pool2d
+from .ops.einsum import einsum
 from .ops.elementwise import (
     abs,
     acos,
@@ -34,9 +35,9 @@ from .ops.elementwise import (
     hypot,
     leaky_relu,
     log,
-    log10,
     log1p,
     log2,
+    log10,
     logaddexp,
     maximum,
     minimum,
@@ -57,6 +58,73 @@ from .ops.elementwise import (
     tan,
     tanh,
     where,
+)
+from .ops.fused import (
+    attention,
+    binary_cross_entropy,
+    cross_entropy,
+    dropout,
+    gelu,
+    kl_div,
+    layer_norm,
+    linear,
+    log_softmax,
+    mse_loss,
+    rms_norm,
+    rotary,
+    silu,
+    softmax,
+)
+from .ops.index import (
+    argmax,
+    argmin,
+    argsort,
+    embedding,
+    getitem,
+    index_update,
+    nonzero,
+    scatter_add,
+    searchsorted,
+    sort,
+    take,
+    take_along_axis,
+    topk,
+)
+from .ops.linalg import (
+    matmul,
+    outer,
+    tensordot,
+    vecdot,
+)
+from .ops.logic import (
+    equal,
+    greater,
+    greater_equal,
+    isfinite,
+    isinf,
+    isnan,
+    less,
+    less_equal,
+    logical_and,
+    logical_not,
+    logical_or,
+    logical_xor,
+    not_equal,
+)
+from .ops.reduce import (
+    all,
+    any,
+    cumulative_prod,
+    cumulative_sum,
+    logsumexp,
+    max,
+    mean,
+    min,
+    norm,
+    prod,
+    std,
+    sum,
+    var,
 )
 from .ops.shape import (
     astype,
@@ -82,74 +150,5 @@ from .ops.shape import (
     triu,
     unstack,
 )
-from .ops.index import (
-    argmax,
-    argmin,
-    argsort,
-    embedding,
-    getitem,
-    index_update,
-    nonzero,
-    scatter_add,
-    searchsorted,
-    sort,
-    take,
-    take_along_axis,
-    topk,
-)
-from .ops.reduce import (
-    all,
-    any,
-    cumulative_prod,
-    cumulative_sum,
-    logsumexp,
-    max,
-    mean,
-    min,
-    norm,
-    prod,
-    std,
-    sum,
-    var,
-)
-from .ops.linalg import (
-    matmul,
-    outer,
-    tensordot,
-    vecdot,
-)
-from .ops.einsum import einsum
-from .ops.conv import avg_pool2d, batch_norm, conv1d, conv2d, max_pool2d
-from .ops.logic import (
-    equal,
-    greater,
-    greater_equal,
-    isfinite,
-    isinf,
-    isnan,
-    less,
-    less_equal,
-    logical_and,
-    logical_not,
-    logical_or,
-    logical_xor,
-    not_equal,
-)
-from .ops.fused import (
-    attention,
-    binary_cross_entropy,
-    cross_entropy,
-    dropout,
-    gelu,
-    kl_div,
-    layer_norm,
-    linear,
-    log_softmax,
-    mse_loss,
-    rms_norm,
-    rotary,
-    silu,
-    softmax,
-)
-from .transforms import checkpoint, custom_vjp, ggnvp, hessian, hvp, jacfwd, jacobian, jacrev
 from .trace import trace
+from .transforms import checkpoint, custom_vjp, ggnvp, hessian, hvp, jacfwd, jacobian, jacrev

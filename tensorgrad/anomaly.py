@@ -36,8 +36,8 @@ class AnomalyError(ArithmeticError):
 
 
 class detect_anomaly:
-    """Inside the with-block, check every result, and every cotangent of a backward pass, and raise AnomalyError at the first nan or
-    infinity that was made from finite numbers: it names the op, the module, the user's line and the first bad index.
+    """Inside the with-block, check every result and every cotangent of a backward pass, and raise AnomalyError at the first nan
+    or infinity that was made from finite numbers: it names the op, the module, the user's line and the first bad index.
 
     It reads every array once more, so it is for finding a fault; outside the block nothing is checked and nothing is slower.
     """

@@ -78,7 +78,7 @@ def zeros_like(x: Tensor) -> Tensor:
 
 
 def nabla(scope: tuple[str, ...]) -> str:
-    """The backward pass that a scope belongs to: "" for none, "∇", "∇∇" for the backward pass of one that was recorded, and so on."""
+    """The backward pass a scope belongs to: "" for none, "∇", "∇∇" for the backward pass of a recorded one, and so on."""
     return scope[0] if scope and scope[0].startswith("∇") else ""
 
 
@@ -147,6 +147,7 @@ MODES = {"vjp": "reverse", "jvp": "forward"}
 
 def _rule(name: str, node: Tensor, *args: Any) -> Any:
     """Apply the rule `name` of a node's op, in the module scope of the node; an error in it says whose rule it was."""
+    assert node.op is not None
     try:
         if not state.recording and state.watch is None:
             return getattr(node.op, name)(node, *args)
@@ -156,7 +157,9 @@ def _rule(name: str, node: Tensor, *args: Any) -> Any:
             return getattr(node.op, name)(node, *args)
     except Exception as error:
         shapes = ", ".join(str(x.shape) for x in node.inputs)
-        error.add_note(f"in the {MODES[name]} rule of {node.op.name} on inputs of shape {shapes} with a result of shape {node.shape}")  # type: ignore[union-attr]
+        error.add_note(
+            f"in the {MODES[name]} rule of {node.op.name} on inputs of shape {shapes} with a result of shape {node.shape}"
+        )
         raise
 
 
@@ -189,9 +192,7 @@ def _check_usable(topo: Sequence[Tensor], live: set[int]) -> None:
 _lock = threading.Lock()
 
 
-def backward(
-    output: Tensor, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False
-) -> None:
+def backward(output: Tensor, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None:
     """Add d<output, gradient>/dx to `x.grad` for every leaf x with `requires_grad` that `output` was made from.
 
     `gradient` (the shape of `output`) may be left out for a single number.  The graph is freed on the way unless
@@ -218,7 +219,7 @@ def _seed(output: Tensor, gradient: Any) -> Tensor:
     if gradient is None:
         if output.size != 1:
             raise RuntimeError(
-                f"backward() on an output of shape {output.shape} needs a gradient of that shape; or reduce it first, say with .sum()"
+                f"backward() on an output of shape {output.shape} needs a gradient of that shape; or reduce it first: y.sum()"
             )
         return Tensor(np.ones(output.shape, output.dtype))
     gradient = as_tensor(gradient, [output])
@@ -333,7 +334,7 @@ def detached(values: Any) -> Any:
 def vjp(f: Callable, *primals: Any) -> tuple[Any, Callable]:
     """(f(*primals), g -> (J^T g for each primal)); g is shaped like the output.  The function may be called again."""
     traced = Traced(f, primals, range(len(primals)))
-    outputs, rebuild = tree.flatten(traced.result)
+    outputs, _ = tree.flatten(traced.result)
     differentiable = traced.differentiable(outputs)
 
     def pull_back(cotangent: Any) -> tuple:
@@ -379,7 +380,10 @@ def matching(like: Sequence[Tensor], given: Any, what: str) -> list[Tensor]:
     for x, t in zip(like, leaves, strict=True):
         if x.shape != t.shape:
             raise ValueError(f"{what} has shape {t.shape}, expected {x.shape}")
-    return [t if t.dtype == x.dtype or t.requires_grad else Tensor(t._array.astype(x.dtype)) for x, t in zip(like, leaves, strict=True)]
+    return [
+        t if t.dtype == x.dtype or t.requires_grad else Tensor(t._array.astype(x.dtype))
+        for x, t in zip(like, leaves, strict=True)
+    ]
 
 
 def stop_gradient(x: Any) -> Tensor:

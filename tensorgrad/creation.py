@@ -62,7 +62,9 @@ def arange(start: float, stop: float | None = None, step: float = 1, dtype: Any 
     return _leaf(np.arange(start, stop, step, dtype=dtype), requires_grad)
 
 
-def linspace(start: float, stop: float, num: int, dtype: Any = None, endpoint: bool = True, requires_grad: bool = False) -> Tensor:
+def linspace(
+    start: float, stop: float, num: int, dtype: Any = None, endpoint: bool = True, requires_grad: bool = False
+) -> Tensor:
     """`num` numbers from start to stop at equal distances."""
     return _leaf(np.linspace(start, stop, num, endpoint=endpoint, dtype=dtype or FLOAT), requires_grad)
 

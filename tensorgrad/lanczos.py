@@ -73,9 +73,7 @@ class Lanczos:
         return w / length if length else w
 
 
-def ends(
-    product: Product, n: int, low: int, high: int, tol: float, max_products: int, rng: np.random.Generator
-) -> np.ndarray:
+def ends(product: Product, n: int, low: int, high: int, tol: float, max_products: int, rng: np.random.Generator) -> np.ndarray:
     """The `low` smallest and `high` largest eigenvalues, ascending; all of the n, if there are no more.
 
     One Krylov space holds one vector of each eigenspace; so repeated eigenvalues are looked for in what is orthogonal

@@ -18,8 +18,8 @@ from .ops.elementwise import abs as _abs
 from .ops.elementwise import where
 from .ops.implicit import cholesky, det, inv, slogdet, solve
 from .ops.linalg import matmul, outer, tensordot, vecdot
-from .ops.shape import diagonal as _diagonal
 from .ops.shape import astype, expand_dims, matrix_transpose, normalize_axes, normalize_axis, roll
+from .ops.shape import diagonal as _diagonal
 
 __all__ = [
     "cholesky", "cross", "det", "diagonal", "inv", "matmul", "matrix_norm", "matrix_power", "matrix_transpose",

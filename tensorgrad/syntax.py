@@ -33,8 +33,15 @@ def _reshape(self: Tensor, *new: Any) -> Tensor:
     return shape.reshape(self, new[0] if len(new) == 1 else new)
 
 
+def _flatten(self: Tensor) -> Tensor:
+    """The entries in row-major order, along one axis."""
+    return shape.reshape(self, (self.size,))
+
+
 def _setitem(self: Tensor, key: Any, value: Any) -> None:
-    raise TypeError("tensors are immutable: use y = tg.index_update(x, key, values) for a changed copy, or x.data = .. for a leaf")
+    raise TypeError(
+        "tensors are immutable: use y = tg.index_update(x, key, values) for a changed copy, or x.data = .. for a leaf"
+    )
 
 
 def _bool(self: Tensor) -> bool:
@@ -86,8 +93,7 @@ METHODS: dict[str, Any] = {
     "item": _item, "numpy": lambda self: self.data, "tolist": lambda self: self._array.tolist(),
     "detach": autodiff.stop_gradient, "backward": autodiff.backward,
     "astype": shape.astype, "reshape": _reshape, "transpose": _transpose,
-    "flatten": lambda self: shape.reshape(self, (-1,) if self.size else (0,)), "ravel": lambda self: shape.reshape(self, (self.size,)),
-    "swapaxes": shape.swapaxes, "permute": lambda self, *axes: shape.permute_dims(self, axes[0] if isinstance(axes[0], (tuple, list)) else axes),
+    "flatten": _flatten, "ravel": _flatten, "swapaxes": shape.swapaxes, "permute": _transpose,
     "squeeze": shape.squeeze, "expand_dims": shape.expand_dims, "unsqueeze": shape.expand_dims,
     "broadcast_to": shape.broadcast_to, "repeat": shape.repeat, "diagonal": shape.diagonal, "take": index.take,
     "sum": reduce.sum, "mean": reduce.mean, "var": reduce.var, "std": reduce.std, "max": reduce.max, "min": reduce.min,

@@ -24,7 +24,6 @@ from .autodiff import (
 from .graph import Op, Tape, Tensor, now, setting, state
 from .ops.shape import _reshape, stack
 
-
 Mode = Literal["reverse", "forward"]
 
 
@@ -86,9 +85,15 @@ def _jacobian_by(assemble: Callable[[_Jacobian], Any], mode: Mode, doc: str) -> 
     return transform
 
 
-jacrev = _jacobian_by(_Jacobian.rows, "reverse", "f -> (x -> dy/dx), shaped y.shape + x.shape, one reverse pass for each entry of y.")
-jacfwd = _jacobian_by(_Jacobian.columns, "forward", "f -> (x -> dy/dx), shaped y.shape + x.shape, one forward pass for each entry of x.")
-jacobian = _jacobian_by(_Jacobian.cheaper, "reverse", "f -> (x -> dy/dx), shaped y.shape + x.shape, by rows or columns, whichever are fewer.")
+jacrev = _jacobian_by(
+    _Jacobian.rows, "reverse", "f -> (x -> dy/dx), shaped y.shape + x.shape, one reverse pass for each entry of y."
+)
+jacfwd = _jacobian_by(
+    _Jacobian.columns, "forward", "f -> (x -> dy/dx), shaped y.shape + x.shape, one forward pass for each entry of x."
+)
+jacobian = _jacobian_by(
+    _Jacobian.cheaper, "reverse", "f -> (x -> dy/dx), shaped y.shape + x.shape, by rows or columns, whichever are fewer."
+)
 
 
 def hessian(f: Callable, argnums: int | Sequence[int] = 0) -> Callable:

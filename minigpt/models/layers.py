@@ -33,7 +33,7 @@ class KeyValueCache:
 
 
 class Attention(Module):
-    """(B, T, C) -> (B, T, C): H heads of softmax(q k^T / sqrt d) v, joined by a linear map (Vaswani et al. 2017, section 3.2.2)."""
+    """(B, T, C) -> (B, T, C): H heads of softmax(q k^T / sqrt d) v, joined by a linear map (Vaswani et al. 2017, 3.2.2)."""
 
     def __init__(self, n_embd: int, n_head: int, dropout: float, bias: bool, rng: np.random.Generator):
         self.n_head = n_head
@@ -41,7 +41,9 @@ class Attention(Module):
         self.c_attn = Linear(n_embd, 3 * n_embd, bias=bias, rng=rng)
         self.c_proj = Linear(n_embd, n_embd, bias=bias, rng=rng)
 
-    def forward(self, x: Tensor, causal: bool = False, mask: Any = None, cache: KeyValueCache | None = None, rng: Rng = None) -> Tensor:
+    def forward(
+        self, x: Tensor, causal: bool = False, mask: Any = None, cache: KeyValueCache | None = None, rng: Rng = None
+    ) -> Tensor:
         p = self.dropout if self.training else 0.0
         q, k, v = (self._heads(part) for part in tg.split(self.c_attn(x), 3, axis=-1))  # (B, H, T, d) each
         if cache is not None:

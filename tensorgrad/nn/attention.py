@@ -57,8 +57,7 @@ class MultiheadAttention(Module):
                 setattr(self, f"{name}_proj_weight", uniform(rng, bound, embed_dim, width))
         self.in_proj_bias = constant(0.0, 3 * embed_dim) if bias else None
         self.bias_k, self.bias_v = (
-            Parameter(rng.normal(0, embed_dim**-0.5, (1, 1, embed_dim)).astype(np.float32)) if add_bias_kv else None
-            for _ in "kv"
+            Parameter(rng.normal(0, embed_dim**-0.5, (1, 1, embed_dim)).astype(np.float32)) if add_bias_kv else None for _ in "kv"
         )
         self.out_proj = Linear(embed_dim, embed_dim, bias=bias, rng=rng)
         if self.out_proj.bias is not None:

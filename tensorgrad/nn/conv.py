@@ -104,9 +104,7 @@ class _BatchNorm(Module):
             if momentum is None:
                 momentum = 1 / float(self.num_batches_tracked._array)
         batch = self.training or self.running_mean is None
-        return conv.batch_norm(
-            x, self.running_mean, self.running_var, self.weight, self.bias, batch, momentum or 0.0, self.eps
-        )
+        return conv.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, batch, momentum or 0.0, self.eps)
 
     def extra_repr(self) -> str:
         return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"

@@ -129,9 +129,7 @@ class RMSNorm(_Norm):
     eps is the machine epsilon of x's dtype unless given.
     """
 
-    def __init__(
-        self, normalized_shape: int | Sequence[int], eps: float | None = None, elementwise_affine: bool = True
-    ):
+    def __init__(self, normalized_shape: int | Sequence[int], eps: float | None = None, elementwise_affine: bool = True):
         super().__init__(normalized_shape, eps, elementwise_affine)
 
     def forward(self, x: Any) -> Tensor:

@@ -304,8 +304,16 @@ def attention(
     added to the scores, and hides where it is -inf.  scale is 1/sqrt(d) unless given.
     """
     q, k, v = as_tensor(q), as_tensor(k), as_tensor(v)
-    if q.ndim != 4 or k.ndim != 4 or v.ndim != 4 or q.shape[-1] != k.shape[-1] or k.shape[:3] != v.shape[:3] \
-            or q.shape[0] != k.shape[0] or k.shape[1] == 0 or q.shape[1] % k.shape[1]:
+    if (
+        q.ndim != 4
+        or k.ndim != 4
+        or v.ndim != 4
+        or q.shape[-1] != k.shape[-1]
+        or k.shape[:3] != v.shape[:3]
+        or q.shape[0] != k.shape[0]
+        or k.shape[1] == 0
+        or q.shape[1] % k.shape[1]
+    ):
         raise ValueError(f"attention: q {q.shape}, k {k.shape}, v {v.shape} are not (B, H, T, d), (B, G, S, d), (B, G, S, e)")
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else float(scale)
     if mask is None and bias is None and not dropout_p:

@@ -1,7 +1,7 @@
 """The gradient of a fused op as a node of its own, for a backward pass through which a tangent will be pushed.
 
-A Hessian-vector product records the gradient and pushes a tangent through it.  Recording a fused op's gradient as one node lets its
-kernel do both: `backward` gives the value, `backward_tangent` the tangent.  Any other derivative comes from the definition.
+A Hessian-vector product records the gradient and pushes a tangent through it.  Recording a fused op's gradient as one node lets
+its kernel do both: `backward` gives the value, `backward_tangent` the tangent.  Any other derivative comes from the definition.
 """
 
 from __future__ import annotations

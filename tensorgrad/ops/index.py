@@ -95,13 +95,19 @@ def index_update(x: Any, key: Any, values: Any) -> Tensor:
     return where(mask, _put(chosen, key=mask, shape=x.shape), x)
 
 
-@linear(lambda g, x, *, index: _scatter_rows(g, index=index, rows=x.shape[0]), kernel=lambda x, index: kernels.scatter.gather(x, index))
+@linear(
+    lambda g, x, *, index: _scatter_rows(g, index=index, rows=x.shape[0]),
+    kernel=lambda x, index: kernels.scatter.gather(x, index),
+)
 def _gather_rows(x, *, index):
     """(R, C), (N,) -> (N, C);  y_n = x_index[n]."""
     return x[index]
 
 
-@linear(lambda g, x, *, index, rows: _gather_rows(g, index=index), kernel=lambda x, index, rows: kernels.scatter.scatter_add(x, index, rows))
+@linear(
+    lambda g, x, *, index, rows: _gather_rows(g, index=index),
+    kernel=lambda x, index, rows: kernels.scatter.scatter_add(x, index, rows),
+)
 def _scatter_rows(x, *, index, rows):
     """(N, C), (N,) -> (rows, C);  y_r = the sum of x_n over all n with index[n] = r."""
     out = np.zeros((rows, x.shape[1]), np.float64 if x.dtype == np.float32 else x.dtype)
@@ -166,7 +172,9 @@ def take_along_axis(x: Any, index: Any, axis: int = -1) -> Tensor:
         raise ValueError(f"{fault}, in x of shape {x.shape} and index of shape {places.shape} but for axis {axis}")
     lengths = np.broadcast_shapes(*rests)
     x = broadcast_to(x, shape=lengths[:axis] + (x.shape[axis],) + lengths[axis + 1 :])
-    return _take_along_axis(x, index=np.broadcast_to(places, lengths[:axis] + (places.shape[axis],) + lengths[axis + 1 :]), axis=axis)
+    return _take_along_axis(
+        x, index=np.broadcast_to(places, lengths[:axis] + (places.shape[axis],) + lengths[axis + 1 :]), axis=axis
+    )
 
 
 def scatter_add(x: Any, axis: int, index: Any, src: Any) -> Tensor:

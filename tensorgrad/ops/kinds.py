@@ -115,8 +115,8 @@ class Bilinear(_Primitive):
 class Kernel(Protocol):
     """What a fused op asks of its kernel: arrays in, arrays out.
 
-    A kernel may also have `tangent(ts, y, saved, *arrays) -> dy` and `backward_tangent(tg, ts, g, y, saved, *arrays)`, the tangents of
-    what its two functions return as g moves along tg and the arrays along ts (None for what does not move).
+    A kernel may also have `tangent(ts, y, saved, *arrays) -> dy` and `backward_tangent(tg, ts, g, y, saved, *arrays)`, the
+    tangents of what its two functions return as g moves along tg and the arrays along ts (None for what does not move).
     """
 
     def forward(self, *arrays: Any, **params: Any) -> tuple[np.ndarray, tuple[np.ndarray, ...]]: ...
@@ -127,8 +127,8 @@ class Kernel(Protocol):
 class Fused(Op):
     """A composition of Tensor ops that a kernel computes in one pass.  The body is the definition; the kernel, a shortcut.
 
-    The kernel serves the value and a backward pass that is not itself recorded, and tangents if it can.  Whenever a derivative has
-    to be differentiable, the definition is differentiated instead, to any order.
+    The kernel serves the value and a backward pass that is not itself recorded, and tangents if it can.  Whenever a derivative
+    has to be differentiable, the definition is differentiated instead, to any order.
     """
 
     def __init__(self, body: Callable, kernel: Kernel):

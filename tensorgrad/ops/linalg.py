@@ -34,7 +34,7 @@ def _batch(g: Tensor, x: Tensor) -> Tensor:
 
 
 def matmul(a: Any, b: Any) -> Tensor:
-    """(.., m, k), (.., k, n) -> (.., m, n);  y_ij = sum_k a_ik b_kj.  A vector counts as a row on the left, a column on the right.
+    """(.., m, k), (.., k, n) -> (.., m, n);  y_ij = sum_k a_ik b_kj.  A vector is a row on the left, a column on the right.
 
     Raises ValueError naming both shapes when the inner lengths differ, or the leading axes do not broadcast.
     """
@@ -55,7 +55,9 @@ def matmul(a: Any, b: Any) -> Tensor:
     y = _matmul(rows, columns)
     if a.ndim > 1 and b.ndim > 1:
         return y
-    return _reshape(y, shape=y.shape[: y.ndim - 2] + (y.shape[-2:-1] if a.ndim > 1 else ()) + (y.shape[-1:] if b.ndim > 1 else ()))
+    return _reshape(
+        y, shape=y.shape[: y.ndim - 2] + (y.shape[-2:-1] if a.ndim > 1 else ()) + (y.shape[-1:] if b.ndim > 1 else ())
+    )
 
 
 def vecdot(a: Any, b: Any, axis: int = -1) -> Tensor:

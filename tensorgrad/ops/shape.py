@@ -325,5 +325,3 @@ def diagonal(x: Any, offset: int = 0, axis1: int = -2, axis2: int = -1) -> Tenso
     """The entries whose places along axis1 and axis2 differ by `offset`, along a new last axis."""
     x = as_tensor(x)
     return _diagonal(moveaxis(x, (axis1, axis2), (-2, -1)), offset=int(offset))
-
-

@@ -26,9 +26,7 @@ def levenberg_marquardt(residuals: Callable, x0: Any, tol: float = 1e-8, max_ite
         iterations += 1
         scale = np.maximum(scale, np.linalg.norm(j, axis=0))
         weights = np.sqrt(damping) * np.where(scale > 0, scale, 1.0)
-        step = np.linalg.lstsq(np.vstack([j, np.diag(weights)]), np.concatenate([-r, np.zeros(flat.size)]), rcond=None)[
-            0
-        ]
+        step = np.linalg.lstsq(np.vstack([j, np.diag(weights)]), np.concatenate([-r, np.zeros(flat.size)]), rcond=None)[0]
         if np.linalg.norm(step) <= flat.eps * np.linalg.norm(x):
             break
         new = flat.outputs(x + step)

@@ -51,18 +51,14 @@ def warmup_cosine(step: int, lr: float, min_lr: float, warmup_steps: int, max_st
     return cosine(step - warmup_steps, lr, min_lr, max(max_steps - warmup_steps, 0))
 
 
-def warmup_stable_decay(
-    step: int, lr: float, min_lr: float, warmup_steps: int, decay_steps: int, max_steps: int
-) -> float:
+def warmup_stable_decay(step: int, lr: float, min_lr: float, warmup_steps: int, decay_steps: int, max_steps: int) -> float:
     """Linear from lr / warmup_steps to lr, then lr, then linear to min_lr in the last decay_steps.
 
     (Hu et al. 2024, eq. 1.)
     """
     _not_negative(step=step, lr=lr, min_lr=min_lr, warmup_steps=warmup_steps, decay_steps=decay_steps)
     if not warmup_steps + decay_steps <= max_steps:
-        raise ValueError(
-            f"{warmup_steps} steps of warm-up and {decay_steps} of decay do not fit in max_steps {max_steps}"
-        )
+        raise ValueError(f"{warmup_steps} steps of warm-up and {decay_steps} of decay do not fit in max_steps {max_steps}")
     if step < warmup_steps:
         return lr * (step + 1) / warmup_steps
     return linear(max(step - (max_steps - decay_steps), 0), lr, min_lr, decay_steps) if decay_steps else lr

@@ -27,7 +27,7 @@ def test_fault_inside_a_module_names_the_module():
         def forward(self, x):
             return tg.log(x)
 
-    with pytest.raises(tg.AnomalyError, match="in module Sequential.0"), tg.detect_anomaly():
+    with pytest.raises(tg.AnomalyError, match=r"in module Sequential\.0"), tg.detect_anomaly():
         tg.nn.Sequential(Logarithm())(tg.tensor([0.0], requires_grad=True))
 
 

@@ -68,9 +68,7 @@ def test_the_spectrum_of_a_module_and_of_a_container():
     h = exact_hessian(f, net)
     exact = np.sort(np.linalg.eigvalsh(h))
     assert len(exact) == 3 * 3 + 3 + 3 + 3 + 1
-    np.testing.assert_allclose(
-        curvature.eigenvalues(f, net, 2, rng=np.random.default_rng(0)), exact[[0, 1, -2, -1]], atol=1e-7
-    )
+    np.testing.assert_allclose(curvature.eigenvalues(f, net, 2, rng=np.random.default_rng(0)), exact[[0, 1, -2, -1]], atol=1e-7)
     tree = {"a": tg.tensor(np.array([1.0, 2.0])), "b": [tg.tensor(np.array(0.5))]}
     g = lambda t: (t["a"] ** 3).sum() * t["b"][0] ** 2
     a, b = tree["a"].data, 0.5
@@ -126,9 +124,7 @@ def test_trace_and_diagonal_are_within_their_errors():
     assert 0 < estimate.error < 10 and abs(estimate.value - np.trace(h)) < 5 * estimate.error
     found = curvature.diagonal(f, net, samples=15, rng=rng)
     assert list(found.value) == [name for name, _ in net.named_parameters()]
-    diagonal, errors = (
-        np.concatenate([t.data.reshape(-1) for t in part.values()]) for part in (found.value, found.error)
-    )
+    diagonal, errors = (np.concatenate([t.data.reshape(-1) for t in part.values()]) for part in (found.value, found.error))
     assert np.mean(np.abs(diagonal - np.diag(h)) <= 3 * errors + 1e-12) > 0.8
     spread = np.sqrt(((h - np.diag(np.diag(h))) ** 2).sum(1) / 15)  # what the errors should be
     assert 0.5 < np.mean(errors) / np.mean(spread) < 2
@@ -140,9 +136,7 @@ def test_trace_and_diagonal_are_exact_when_samples_suffice():
     estimate = curvature.trace(f, net, samples=100)
     assert estimate.value == pytest.approx(np.trace(h), rel=1e-12) and estimate.error == 0
     found = curvature.diagonal(f, net, samples=100)
-    np.testing.assert_allclose(
-        np.concatenate([t.data.reshape(-1) for t in found.value.values()]), np.diag(h), atol=1e-14
-    )
+    np.testing.assert_allclose(np.concatenate([t.data.reshape(-1) for t in found.value.values()]), np.diag(h), atol=1e-14)
     assert not any(t.data.any() for t in found.error.values())
 
 

@@ -42,11 +42,7 @@ X = np.array([0.3, -0.2])
 def numeric_gradient(net, name):
     """Central differences through the state, the definition of the derivative."""
     state, out = net.state_dict(), []
-    ties = [
-        other
-        for other in state
-        if other.endswith("w") and np.shares_memory(parameter(net, other), parameter(net, name))
-    ]
+    ties = [other for other in state if other.endswith("w") and np.shares_memory(parameter(net, other), parameter(net, name))]
     for i in range(2):
         values = []
         for step in (1e-6, -1e-6):

@@ -31,9 +31,7 @@ def agree(ours, theirs, inputs, **kwargs):
     mine = [tg.tensor(x, requires_grad=x.dtype.kind == "f") for x in inputs]
     other = [torch.tensor(x, requires_grad=x.dtype.kind == "f") for x in inputs]
     got = leaves(ours(*mine, **kwargs))
-    expected = leaves(
-        theirs(*other, **{k: torch.tensor(v) if isinstance(v, np.ndarray) else v for k, v in kwargs.items()})
-    )
+    expected = leaves(theirs(*other, **{k: torch.tensor(v) if isinstance(v, np.ndarray) else v for k, v in kwargs.items()}))
     assert len(got) == len(expected)
     total, target = 0, 0
     for a, b in zip(got, expected, strict=True):
@@ -103,14 +101,10 @@ SAMPLES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("name", "args", "kwargs", "inputs"), SAMPLES, ids=[f"{i}-{s[0]}" for i, s in enumerate(SAMPLES)]
-)
+@pytest.mark.parametrize(("name", "args", "kwargs", "inputs"), SAMPLES, ids=[f"{i}-{s[0]}" for i, s in enumerate(SAMPLES)])
 def test_a_layer_is_torchs(name, args, kwargs, inputs):
     ours, theirs = pair(name, *args, **kwargs)
-    assert {k: v.shape for k, v in ours.state_dict().items()} == {
-        k: tuple(v.shape) for k, v in theirs.state_dict().items()
-    }
+    assert {k: v.shape for k, v in ours.state_dict().items()} == {k: tuple(v.shape) for k, v in theirs.state_dict().items()}
     assert list(ours.state_dict()) == list(theirs.state_dict())
     agree(ours, theirs, inputs)
 

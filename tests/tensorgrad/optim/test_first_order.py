@@ -51,17 +51,13 @@ def test_a_hundred_steps_are_torchs(name, settings, dtype, tolerance, monkeypatc
     mine, other = getattr(optim, name)(ours, **settings), getattr(torch.optim, name)(theirs, **settings)
     for step in range(STEPS):
         for a, b in zip(ours, theirs, strict=True):
-            g = gradient(
-                b.detach().numpy(), dtype(np.cos(step))
-            )  # the same for both, so that only the step is compared
+            g = gradient(b.detach().numpy(), dtype(np.cos(step)))  # the same for both, so that only the step is compared
             a.grad, b.grad = tg.tensor(g), torch.tensor(g)
         mine.step()
         other.step()
         for a, b in zip(ours, theirs, strict=True):
             assert a.dtype == dtype
-            np.testing.assert_allclose(
-                a.data, b.detach().numpy(), rtol=tolerance, atol=tolerance, err_msg=f"step {step}"
-            )
+            np.testing.assert_allclose(a.data, b.detach().numpy(), rtol=tolerance, atol=tolerance, err_msg=f"step {step}")
 
 
 @pytest.mark.parametrize(("name", "settings"), SETTINGS, ids=IDS)
