@@ -2,7 +2,18 @@ import math
 
 import numpy as np
 import pytest
-from kernel_checks import both, check_kernel, check_layouts, check_threads, normal, run, upstream
+from kernel_checks import (
+    both,
+    check_kernel,
+    check_layouts,
+    check_none,
+    check_tangents,
+    check_threads,
+    normal,
+    run,
+    run_tangents,
+    upstream,
+)
 
 from tensorgrad.kernels import attention
 
@@ -45,6 +56,16 @@ def test_equals_the_definition(shape, causal):
     check_kernel(attention, definition, inputs(*shape), params(shape, causal))
 
 
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_tangents(shape, causal):
+    check_tangents(attention, definition, inputs(*shape), params(shape, causal))
+
+
+def test_what_stands_still():
+    check_none(attention, inputs(1, 2, 1, 5, 9, 3, 4), {"causal": True, "scale": 0.5})
+
+
 @both
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("shape", EMPTY)
@@ -52,7 +73,8 @@ def test_empty_arrays(shape, causal, dtype):
     arrays = [x.astype(dtype) for x in inputs(*shape)]
     y, grads = run(attention, arrays, params(shape, causal))
     np.testing.assert_allclose(y, definition(*arrays, **params(shape, causal)), rtol=1e-6)
-    assert all(np.isfinite(x).all() for x in grads)
+    ty, tangents = run_tangents(attention, arrays, params(shape, causal), upstream(y), arrays)
+    assert all(np.isfinite(x).all() for x in (*grads, ty, *tangents))
 
 
 def test_layouts_and_threads():
@@ -81,6 +103,8 @@ def test_a_query_that_sees_nothing_is_zero_and_poisons_nothing(dtype):
     y, (dq, dk, dv) = run(attention, arrays, {"causal": True, "scale": 1.0})
     assert not y[0, 0, :67].any() and y[0, 0, 67:].all()
     assert not dq[0, 0, :67].any() and np.isfinite(dq).all()
+    ty, (tq, tk, tv) = run_tangents(attention, arrays, {"causal": True, "scale": 1.0}, upstream(y), arrays)
+    assert not ty[0, 0, :67].any() and not tq[0, 0, :67].any() and np.isfinite(tk).all() and np.isfinite(tv).all()
     rest = [arrays[0][:, :, 67:], *arrays[1:]]
     y_rest, saved = attention.forward(*rest, causal=True, scale=1.0)
     g = upstream(y)[:, :, 67:]

@@ -1,6 +1,18 @@
 import numpy as np
 import pytest
-from kernel_checks import ROWS, both, check_kernel, check_layouts, check_none, check_tangents, check_threads, normal, run, scale, upstream
+from kernel_checks import (
+    ROWS,
+    both,
+    check_kernel,
+    check_layouts,
+    check_none,
+    check_tangents,
+    check_threads,
+    normal,
+    run,
+    scale,
+    upstream,
+)
 
 from tensorgrad.kernels import rms_norm
 
