@@ -12,6 +12,7 @@ from . import (
     matmul,
     rms_norm,
     scatter,
+    self_attention,
     silu,
     softmax,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "matmul",
     "rms_norm",
     "scatter",
+    "self_attention",
     "silu",
     "softmax",
 ]

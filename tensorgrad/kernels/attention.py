@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 from numba import prange
 
-from tensorgrad.kernels.attention_tangent import backward_tangent, tangent
+from tensorgrad.kernels.attention_tangent import backward_tangent, backward_tangent_into, tangent, tangent_into
 from tensorgrad.kernels.attention_tiles import (
     add_transposed,
     blocks,
@@ -40,7 +40,16 @@ from tensorgrad.kernels.gemm import gemm_address
 from tensorgrad.kernels.jit import serial
 from tensorgrad.kernels.rows import Array, bounds, from_ordered, ordered
 
-__all__ = ["backward", "backward_into", "backward_tangent", "forward", "forward_into", "tangent"]
+__all__ = [
+    "backward",
+    "backward_into",
+    "backward_tangent",
+    "backward_tangent_into",
+    "forward",
+    "forward_into",
+    "tangent",
+    "tangent_into",
+]
 
 
 def forward(q: Array, k: Array, v: Array, *, causal: bool = False, scale: float) -> tuple[Array, tuple[Array]]:
