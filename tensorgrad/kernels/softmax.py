@@ -2,7 +2,13 @@
 
 Forward: three passes over a row that stays in the cache: the maximum; the exponentials and their sum; the division.
 Backward: dy_i/dx_j = y_i (1[i = j] - y_j), so dx = y (g - sum_j g_j y_j): two passes.
-Memory, float32: 8 bytes an element forward, 12 backward. Arithmetic: about 20 FLOPs an element forward, 4 backward.
+Along tangents x', g': dy/dx is symmetric, so y' = y (x' - m) with m = sum_j x'_j y_j is what backward makes of x', and
+
+    dx' = y' (g - s) + y (g' - s') = y ((x' - m) (g - s) + g' - s'),   s = sum_j g_j y_j
+    s' = sum_j (g'_j y_j + g_j y'_j) = sum_j y_j ((x'_j - m) (g_j - s) + g'_j),   for sum_j y'_j = 0
+
+Memory, float32: 8 bytes an element forward, 12 backward, 20 its tangent. Arithmetic: about 20 FLOPs an element forward, 4
+backward, 14 its tangent.
 A row of -inf alone is nan, as IEEE arithmetic has it.
 """
 
@@ -11,7 +17,7 @@ from numba import prange
 
 from tensorgrad.kernels.functions import decay
 from tensorgrad.kernels.jit import parallel, serial
-from tensorgrad.kernels.rows import Array, bounds, matrix, pieces, row_max
+from tensorgrad.kernels.rows import Array, bounds, matrix, or_zeros, pieces, row_max
 
 
 def forward(x: Array) -> tuple[Array, tuple[()]]:
@@ -29,6 +35,25 @@ def backward(g: Array, y: Array, saved: tuple[()], x: Array) -> tuple[Array]:
     if x.size:
         rows = matrix(y)
         _backward.at(2 * x.size)(matrix(g), rows, dx.reshape(rows.shape), pieces(*rows.shape))
+    return (dx,)
+
+
+def tangent(ts: tuple[Array | None], y: Array, saved: tuple[()], x: Array) -> Array:
+    """The tangent of y as x moves along ts."""
+    return backward(or_zeros(ts[0], x), y, saved, x)[0]
+
+
+def backward_tangent(
+    tg: Array | None, ts: tuple[Array | None], g: Array, y: Array, saved: tuple[()], x: Array
+) -> tuple[Array]:
+    """The tangent of dL/dx as g moves along tg and x along ts."""
+    dx = np.empty(x.shape, x.dtype)
+    if x.size:
+        rows = matrix(y)
+        _backward_tangent.at(4 * x.size)(
+            matrix(or_zeros(tg, g)), matrix(or_zeros(ts[0], x)), matrix(g), rows, dx.reshape(rows.shape),
+            pieces(*rows.shape),
+        )  # fmt: skip
     return (dx,)
 
 
@@ -78,3 +103,30 @@ def _backward_row(g, y, dx):
         total += g[j] * y[j]
     for j in range(y.size):
         dx[j] = y[j] * (g[j] - total)
+
+
+@parallel
+def _backward_tangent(tg, t, g, y, dx, chunks):
+    for c in prange(chunks):
+        start, stop = bounds(c, chunks, len(g))
+        _backward_tangent_rows(tg[start:stop], t[start:stop], g[start:stop], y[start:stop], dx[start:stop])
+
+
+@serial
+def _backward_tangent_rows(tg, t, g, y, dx):
+    for i in range(len(g)):
+        _backward_tangent_row(tg[i], t[i], g[i], y[i], dx[i])
+
+
+@serial
+def _backward_tangent_row(tg, t, g, y, dx):
+    mean, total, change = y.dtype.type(0), y.dtype.type(0), y.dtype.type(0)
+    for j in range(y.size):
+        mean += t[j] * y[j]
+        total += g[j] * y[j]
+    for j in range(y.size):
+        inner = (t[j] - mean) * (g[j] - total) + tg[j]
+        change += inner * y[j]
+        dx[j] = inner
+    for j in range(y.size):
+        dx[j] = y[j] * (dx[j] - change)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from kernel_checks import both, check_kernel, check_layouts, check_threads, normal, upstream
+from kernel_checks import both, check_kernel, check_layouts, check_none, check_tangents, check_threads, normal, upstream
 
 from tensorgrad.kernels import cross_entropy
 
@@ -84,3 +84,24 @@ def test_a_large_vocabulary():
     p[np.arange(4), targets.clip(0)] -= 1
     p[2] = 0
     np.testing.assert_allclose(dx, p * g[:, None], rtol=1e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_tangents(shape, smoothing):
+    params = {"targets": draw(*shape), "label_smoothing": smoothing}
+    check_tangents(cross_entropy, definition, [2 * normal(*shape)], params, steepness=1)
+
+
+def test_what_stands_still():
+    check_none(cross_entropy, [normal(5, 67)], {"targets": draw(5, 67), "label_smoothing": 0.1})
+
+
+@both
+def test_an_ignored_row_moves_nothing_whatever_it_holds(dtype):
+    logits = np.array([[-np.inf, -np.inf], [np.nan, 0], [1, 2]], dtype)
+    params = {"targets": np.array([1, 1, 0]), "ignore_index": 1}
+    nll, saved = cross_entropy.forward(logits, **params)
+    t, g = np.full((3, 2), np.inf, dtype), np.full(3, np.nan, dtype)
+    assert not cross_entropy.tangent((t,), nll, saved, logits, **params)[:2].any()
+    assert not cross_entropy.backward_tangent(g, (t,), g, nll, saved, logits, **params)[0][:2].any()

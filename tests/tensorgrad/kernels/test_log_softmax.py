@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from kernel_checks import ROWS, both, check_kernel, check_layouts, check_threads, normal, upstream
+from kernel_checks import ROWS, both, check_kernel, check_layouts, check_none, check_tangents, check_threads, normal, upstream
 
 from tensorgrad.kernels import log_softmax
 
@@ -43,3 +43,12 @@ def test_not_a_number_fills_its_row_only(dtype):
     y, _ = log_softmax.forward(x)
     assert np.isnan(y[:3]).all()
     np.testing.assert_allclose(y[3], -np.log(40), rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [shape for shape in ROWS if shape[-1]])
+def test_tangents(shape):
+    check_tangents(log_softmax, definition, [3 * normal(*shape)])
+
+
+def test_what_stands_still():
+    check_none(log_softmax, [normal(5, 67)])

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from kernel_checks import ROWS, both, check_kernel, check_layouts, check_threads, normal, upstream
+from kernel_checks import ROWS, both, check_kernel, check_layouts, check_none, check_tangents, check_threads, normal, upstream
 
 from tensorgrad.kernels import softmax
 
@@ -38,3 +38,12 @@ def test_not_a_number_fills_its_row_only(dtype):
     y, _ = softmax.forward(x)
     assert np.isnan(y[:3]).all()
     np.testing.assert_allclose(y[3], 1 / 40, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", ROWS)
+def test_tangents(shape):
+    check_tangents(softmax, definition, [3 * normal(*shape)])
+
+
+def test_what_stands_still():
+    check_none(softmax, [normal(5, 67)])
