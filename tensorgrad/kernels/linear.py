@@ -13,16 +13,16 @@ through memory once each.
 import math
 
 import numpy as np
+from numba import prange
 
+from tensorgrad.kernels.jit import parallel, serial
 from tensorgrad.kernels.matmul import matmul
-from tensorgrad.kernels.rows import Array
+from tensorgrad.kernels.rows import Array, add_chunks, bounds, contiguous, pieces
 
 
 def forward(x: Array, weight: Array, bias: Array | None = None) -> tuple[Array, tuple[()]]:
     """(.., n), (m, n), (m,) -> (.., m)."""
-    y = matmul(_rows(x), weight.T)
-    if bias is not None:
-        y += bias
+    y = matmul(_rows(x), weight.T, bias=bias)
     return y.reshape(*x.shape[:-1], weight.shape[0]), ()
 
 
@@ -32,7 +32,7 @@ def backward(
     """dL/dy -> dL/dx, dL/dW and, if there is a bias, dL/db."""
     rows = _rows(g)
     dx, dw = matmul(rows, weight).reshape(x.shape), matmul(rows.T, _rows(x))
-    return (dx, dw) if bias is None else (dx, dw, np.sum(rows, axis=0))
+    return (dx, dw) if bias is None else (dx, dw, _sum_of_rows(rows))
 
 
 def tangent(
@@ -60,7 +60,7 @@ def backward_tangent(
     dw = _sum_of_products(weight, (_transposed(g_rows), _rows(x)), (rows.T, tx_rows))
     if bias is None:
         return dx, dw
-    return dx, dw, np.zeros_like(bias) if g_rows is None else np.sum(g_rows, axis=0)
+    return dx, dw, np.zeros(bias.shape, bias.dtype) if g_rows is None else _sum_of_rows(g_rows)
 
 
 def _rows(x: Array) -> Array:
@@ -82,3 +82,26 @@ def _sum_of_products(like: Array, *pairs: tuple[Array | None, Array | None]) -> 
         if a is not None and b is not None:
             total = matmul(a, b, total, add=True)
     return np.zeros(like.shape, like.dtype) if total is None else total.reshape(like.shape)
+
+
+def _sum_of_rows(x: Array) -> Array:
+    """(N, m) -> (m,), chunk by chunk, then over the chunks in order."""
+    chunks = pieces(*x.shape)
+    sums = np.zeros((chunks + 1, x.shape[1]), x.dtype)
+    _add_rows.at(x.size)(contiguous(x), sums, chunks)
+    return sums[0]
+
+
+@parallel
+def _add_rows(x, sums, chunks):
+    for c in prange(chunks):
+        start, stop = bounds(c, chunks, len(x))
+        _add_rows_of_chunk(x[start:stop], sums[c + 1])
+    add_chunks(sums)
+
+
+@serial
+def _add_rows_of_chunk(x, sums):
+    for i in range(len(x)):
+        for j in range(sums.size):
+            sums[j] += x[i, j]

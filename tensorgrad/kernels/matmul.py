@@ -15,35 +15,44 @@ from numba import prange, types
 
 from tensorgrad.kernels.gemm import SCRATCH, gemm_address, gemm_block
 from tensorgrad.kernels.jit import SMALL, THREADS, config, inline, parallel
-from tensorgrad.kernels.tiles import PANEL
+from tensorgrad.kernels.tiles import PANEL, copy_bytes
 
 
-def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None, add: bool = False) -> np.ndarray:
-    """(.., M, K), (.., K, N) -> (.., M, N);  y = a b, leading axes broadcast as in np.matmul. `add` adds y to an `out`.
+def matmul(
+    a: np.ndarray,
+    b: np.ndarray,
+    out: np.ndarray | None = None,
+    add: bool = False,
+    bias: np.ndarray | None = None,
+) -> np.ndarray:
+    """(.., M, K), (.., K, N), (N,) -> (.., M, N);  y = a b + bias, leading axes broadcast as in np.matmul. `add` adds y to out.
 
     a and b are float32 or float64, of any strides; one of each gives float64. A new y is C-contiguous. Raises TypeError
     for other dtypes, ValueError for fewer than two axes, sizes that do not fit, or an `out` of another shape or dtype.
     """
     if config.DISABLE_JIT:
-        return np.matmul(a, b, out=out) if out is None or not add else np.add(out, np.matmul(a, b), out=out)
+        return _written(np.matmul(a, b) if bias is None else np.matmul(a, b) + bias, out, add)
     plan = _plan(a.dtype, b.dtype, a.shape, b.shape, a.strides, b.strides)
     if plan.copy is not None:
         a, b = (np.array(x, plan.dtype, order="C") if copy else x for x, copy in zip((a, b), plan.copy, strict=True))
-        return matmul(a, b, out, add)
-    y = np.empty(plan.shape, plan.dtype) if out is None else _target(out, plan, a, b)
-    adds = add and y is out
+        return matmul(a, b, out, add, bias)
+    bias = None if bias is None else _row(bias, plan)
+    y = np.empty(plan.shape, plan.dtype) if out is None or (add and bias is not None) else _target(out, plan, a, b)
     if plan.run is not None:
-        plan.run(_first(a), _first(b), _first(y), float(adds), *plan.rest)
-    elif not adds:
-        y.fill(0)
-    if out is None or y is out:
-        return y
-    return np.add(out, y, out=out) if add else np.positive(y, out=out)
+        plan.run(_first(a), _first(b), _first(y), float(add and y is out), 0 if bias is None else bias.ctypes.data, *plan.rest)
+    elif not (add and y is out):
+        y[...] = 0 if bias is None else bias
+    return y if y is out else _written(y, out, add)
 
 
-def _share(a, b, c, beta, axes, gemm, batch, m, n, k, ars, acs, brs, bcs, row_parts, column_parts, workers):
-    """C_i = beta C_i + A_i B_i for every i in the batch; a, b and c are the first matrices, axes the batch's (size, bytes
-    from one A to the next, the same for B). A job is one part of one product."""
+def _written(y: np.ndarray, out: np.ndarray | None, add: bool) -> np.ndarray:
+    """y, in out or added to it if there is one."""
+    return y if out is None else np.add(out, y, out=out) if add else np.positive(y, out=out)
+
+
+def _share(a, b, c, beta, bias, axes, gemm, batch, m, n, k, ars, acs, brs, bcs, row_parts, column_parts, workers):
+    """C_i = beta C_i + A_i B_i for every i in the batch, or bias + A_i B_i if its address is not 0; a, b and c are the first
+    matrices, axes the batch's (size, bytes from one A to the next, the same for B). A job is one part of one product."""
     size = a.itemsize
     panels = (n * size + PANEL - 1) // PANEL
     jobs = batch * row_parts * column_parts
@@ -60,8 +69,10 @@ def _share(a, b, c, beta, axes, gemm, batch, m, n, k, ars, acs, brs, bcs, row_pa
                 a_part = first_a + _offset(axes, 1, item) + m0 * ars
                 b_part = first_b + _offset(axes, 2, item) + n0 * bcs
                 c_part = first_c + ((item * m + m0) * n + n0) * size
-                gemm_block(gemm, beta, m1 - m0, n1 - n0, k, a_part, ars, acs, b_part, brs, bcs, c_part,
-                           n * size, scratch.ctypes.data)
+                for row in range(m1 - m0 if bias else 0):
+                    copy_bytes(c_part + row * n * size, bias + n0 * size, (n1 - n0) * size)
+                gemm_block(gemm, a.dtype.type(1) if bias else beta, m1 - m0, n1 - n0, k, a_part, ars, acs, b_part, brs, bcs,
+                           c_part, n * size, scratch.ctypes.data)
 
 
 @inline
@@ -76,7 +87,7 @@ def _offset(axes, column, item):
 
 def _signature(element: types.Float) -> tuple:
     matrix = types.Array(element, 2, "A", readonly=True, aligned=False)  # takes a matrix of any strides
-    return (matrix,) * 3 + (element, types.Array(types.int64, 2, "C", readonly=True),) + (types.int64,) * 12
+    return (matrix,) * 3 + (element, types.int64, types.Array(types.int64, 2, "C", readonly=True)) + (types.int64,) * 12
 
 
 _products = {
@@ -87,7 +98,7 @@ _products = {
 
 class _Plan(NamedTuple):
     """What dtypes, shapes and strides decide about a product: which operands must be copied first, or how to run it,
-    as run(first a, first b, first y, beta, *rest); without both, it is a sum of nothing."""
+    as run(first a, first b, first y, beta, address of the bias, *rest); without both, it is a sum of nothing."""
 
     dtype: np.dtype
     shape: tuple[int, ...]
@@ -169,6 +180,13 @@ def _split(batch: int, m: int, n: int, size: int, workers: int) -> tuple[int, in
 def _first(x: np.ndarray) -> np.ndarray:
     """The first matrix of a stack."""
     return x if x.ndim == 2 else x[(0,) * (x.ndim - 2)]
+
+
+def _row(bias: np.ndarray, plan: _Plan) -> np.ndarray:
+    """bias, contiguous."""
+    if bias.shape != plan.shape[-1:] or bias.dtype != plan.dtype:
+        raise ValueError(f"matmul: bias is {bias.dtype} {bias.shape}; expected {plan.dtype} {plan.shape[-1:]}")
+    return np.ascontiguousarray(bias)
 
 
 def _target(out: np.ndarray, plan: _Plan, a: np.ndarray, b: np.ndarray) -> np.ndarray:

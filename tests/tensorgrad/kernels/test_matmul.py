@@ -184,6 +184,22 @@ def test_adding_to_an_array(dtype, shape):
         assert (abs(out - (c + exact)) <= bound + np.finfo(dtype).eps * (abs(exact) + abs(c))).all()
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("shape", [(1, 70, 70), (70, 70, 1), (25, 390, 400), (4, 0, 3), (0, 3, 4), (300, 1000, 500)])
+def test_bias(dtype, shape):
+    m, k, n = shape
+    rng = np.random.default_rng(11)
+    a, b, bias = normal(rng, (2, m, k), dtype), normal(rng, (k, n), dtype), normal(rng, (2 * n,), dtype)[::2]
+    exact, bound = reference(a, b)
+    bound += np.finfo(dtype).eps * (abs(exact) + abs(bias))
+    assert (abs(matmul(a, b, bias=bias) - (exact + bias)) <= bound).all()
+    out = np.full((2, m, n), 7, dtype)
+    assert (abs(matmul(a, b, out, bias=bias) - (exact + bias)) <= bound).all()
+    assert (abs(matmul(a, b, out, add=True, bias=bias) - 2 * (exact + bias)) <= 4 * bound).all()
+    with pytest.raises(ValueError, match="bias is"):
+        matmul(a, b, bias=np.ones(n + 1, dtype))
+
+
 def test_adding_to_an_operand():
     rng = np.random.default_rng(10)
     a, b = normal(rng, (40, 40), np.float64), normal(rng, (40, 40), np.float64)
