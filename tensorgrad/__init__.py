@@ -9,6 +9,7 @@ from .creation import arange, asarray, eye, from_dlpack, full, full_like, linspa
 from .draw import draw, render
 from .graph import Tensor, tensor
 from .modes import definitions, enable_grad, no_grad
+from .ops.attention import attention, rotary, self_attention
 from .ops.conv import avg_pool2d, batch_norm, conv1d, conv2d, max_pool2d
 from .ops.einsum import einsum
 from .ops.elementwise import (
@@ -60,7 +61,6 @@ from .ops.elementwise import (
     where,
 )
 from .ops.fused import (
-    attention,
     binary_cross_entropy,
     cross_entropy,
     dropout,
@@ -71,7 +71,6 @@ from .ops.fused import (
     log_softmax,
     mse_loss,
     rms_norm,
-    rotary,
     silu,
     softmax,
 )

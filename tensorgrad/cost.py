@@ -42,11 +42,17 @@ def _attention(size: int, inputs: Sequence[Tensor], params: dict[str, Any]) -> i
     return scores * (2 * q[-1] + 2 * v[-1] + 6)  # q k^T, weights times v; the scale, and softmax's five
 
 
+def _self_attention(size: int, inputs: Sequence[Tensor], params: dict[str, Any]) -> int:
+    batch, length, width = inputs[0].shape
+    return batch * length * length * (4 * width // 3 + 6 * params["heads"])
+
+
 # By the op's name.  Absent: one operation for each entry of the result.  Causal attention counts all scores.
 COUNTS: dict[str, Count] = {
     "matmul": lambda size, inputs, params: 2 * size * inputs[0].shape[-1],
     "linear": _linear,
     "attention": _attention,
+    "self_attention": _self_attention,
     "softmax": _per_input(5),  # maximum, difference, exponential, sum, quotient
     "log_softmax": _per_input(5),
     "cross_entropy": _per_input(4),

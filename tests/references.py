@@ -76,6 +76,12 @@ def attention(q, k, v, bias=0.0, mask=True, causal=False, scale=None):
     return e / np.where(total == 0, 1, total) @ v
 
 
+def self_attention(qkv, heads, **params):
+    batch, length, width = qkv.shape
+    q, k, v = (x.reshape(batch, length, heads, width // 3 // heads).swapaxes(1, 2) for x in np.split(qkv, 3, -1))
+    return attention(q, k, v, **params).swapaxes(1, 2).reshape(batch, length, width // 3)
+
+
 def rotary(x, positions=None, base=10000.0, interleaved=False):
     d = x.shape[-1]
     t = np.arange(x.shape[-2]) if positions is None else np.asarray(positions)

@@ -22,6 +22,7 @@ LAYERS = [
     "ops.elementwise ops.shape ops.index ops.logic",
     "ops.linalg ops.reduce",
     "ops.fused ops.conv ops.einsum ops.implicit",
+    "ops.attention",
     "linalg transforms syntax array_api numpy_protocol interchange",
     "cost trace render draw",
     "nn problem check flat lanczos curvature",

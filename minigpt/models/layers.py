@@ -45,12 +45,13 @@ class Attention(Module):
         self, x: Tensor, causal: bool = False, mask: Any = None, cache: KeyValueCache | None = None, rng: Rng = None
     ) -> Tensor:
         p = self.dropout if self.training else 0.0
-        q, k, v = (self._heads(part) for part in tg.split(self.c_attn(x), 3, axis=-1))  # (B, H, T, d) each
-        if cache is not None:
-            k, v = cache.extend(k, v)  # (B, H, S, d)
-        y = tg.attention(q, k, v, mask=mask, causal=causal, dropout_p=p, rng=rng)  # (B, H, T, d)
-        y = self.c_proj(y.swapaxes(1, 2).reshape(x.shape))  # (B, T, C)
-        return tg.dropout(y, p, rng=rng)
+        qkv = self.c_attn(x)  # (B, T, 3 C)
+        if cache is None:
+            y = tg.self_attention(qkv, self.n_head, mask=mask, causal=causal, dropout_p=p, rng=rng)  # (B, T, C)
+        else:
+            q, k, v = (self._heads(part) for part in tg.split(qkv, 3, axis=-1))  # (B, H, T, d) each
+            y = tg.attention(q, *cache.extend(k, v), mask=mask, causal=causal).swapaxes(1, 2).reshape(x.shape)
+        return tg.dropout(self.c_proj(y), p, rng=rng)
 
     def _heads(self, x: Tensor) -> Tensor:
         batch, length, features = x.shape

@@ -13,7 +13,7 @@ import numpy as np
 from numba import prange
 
 from tensorgrad.kernels.jit import parallel, serial
-from tensorgrad.kernels.rows import Array, bounds, pieces, vector
+from tensorgrad.kernels.rows import Array, bounds, pieces, vector, zeros
 
 
 def step(
@@ -40,7 +40,7 @@ def step(
 def sum_of_squares(g: Array) -> float:
     """(..) -> sum g^2, in float64 and in an order that depends on the size alone."""
     g = vector(g)
-    sums = np.zeros(pieces(g.size))
+    sums = zeros(pieces(g.size))
     _sum_of_squares.at(2 * g.size)(g, sums, len(sums))
     return float(sums.sum())
 

@@ -80,9 +80,7 @@ def forward_into(y: Array, q: Array, k: Array, v: Array, causal: bool, scale: fl
     return lse
 
 
-def backward_into(
-    grads: Sequence[Array], g: Array, lse: Array, q: Array, k: Array, v: Array, causal: bool, scale: float
-) -> None:
+def backward_into(grads: Sequence[Array], g: Array, lse: Array, q: Array, k: Array, v: Array, causal: bool, scale: float) -> None:
     """Write dL/dq, dL/dk and dL/dv, where zeros stand."""
     _backward[q.dtype].at(2 * work(q, k))(gemm_address(q.dtype), causal, scale, lse, g, q, k, v, *grads)
 

@@ -76,9 +76,7 @@ def backward_tangent(
     return tuple([grad[..., : x.shape[-1]] for grad, x in zip(grads, (q, k, v), strict=True)])
 
 
-def tangent_into(
-    ty: Array, ts: Sequence[Array], lse: Array, q: Array, k: Array, v: Array, causal: bool, scale: float
-) -> None:
+def tangent_into(ty: Array, ts: Sequence[Array], lse: Array, q: Array, k: Array, v: Array, causal: bool, scale: float) -> None:
     """Write the tangent of y, where zeros stand. The last axis of every array is contiguous and not empty."""
     _tangent[q.dtype].at(work(q, k))(gemm_address(q.dtype), causal, scale, lse, *ts, q, k, v, ty)
 
@@ -168,9 +166,7 @@ def _slope_tangents(p, tp, dp, tdp, where, scale):
     for i in range(rows):
         dp[i, columns], tdp[i, columns] = _sums(p[i, :columns], tp[i, :columns], dp[i, :columns], tdp[i, :columns])
     for i in range(rows):
-        _slope_tangent(
-            p[i, :columns], tp[i, :columns], dp[i, :columns], tdp[i, :columns], scale, dp[i, columns], tdp[i, columns]
-        )
+        _slope_tangent(p[i, :columns], tp[i, :columns], dp[i, :columns], tdp[i, :columns], scale, dp[i, columns], tdp[i, columns])
 
 
 @serial

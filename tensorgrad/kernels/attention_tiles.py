@@ -12,7 +12,7 @@ from numba import types
 from tensorgrad.kernels.functions import decay, minus
 from tensorgrad.kernels.gemm import SCRATCH, gemm_block
 from tensorgrad.kernels.jit import Driver, inline, parallel, serial
-from tensorgrad.kernels.rows import Array
+from tensorgrad.kernels.rows import Array, zeros
 
 BLOCK = 64  # queries in a tile
 
@@ -31,14 +31,14 @@ def _signature(element: types.Float, count: int) -> tuple:
 def packed(x: Array) -> Array:
     """x with its last axis contiguous and not empty: a zero in each vector changes no product."""
     if x.shape[-1] == 0:
-        return np.zeros((*x.shape[:-1], 1), x.dtype)
+        return zeros((*x.shape[:-1], 1), x.dtype)
     return x if x.strides[-1] == x.itemsize else np.ascontiguousarray(x)
 
 
 def heads_last(shape: tuple[int, ...], dtype: np.dtype) -> Array:
     """Zeros (B, H, T, d) in the order (B, T, H, d) of memory, in which heads are joined without a copy."""
     b, h, t, d = shape
-    return np.zeros((b, t, h, d), dtype).swapaxes(1, 2)
+    return zeros((b, t, h, d), dtype).swapaxes(1, 2)
 
 
 def work(q: Array, k: Array) -> int:

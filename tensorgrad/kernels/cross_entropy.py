@@ -22,7 +22,7 @@ from numba import prange
 from tensorgrad.kernels.functions import decay, minus
 from tensorgrad.kernels.jit import parallel, serial
 from tensorgrad.kernels.log_softmax import sum_of_exponentials
-from tensorgrad.kernels.rows import Array, bounds, matrix, or_zeros, pieces, row_max, vector
+from tensorgrad.kernels.rows import Array, bounds, empty, matrix, or_zeros, pieces, row_max, vector, zeros
 
 
 def forward(
@@ -30,7 +30,7 @@ def forward(
 ) -> tuple[Array, tuple[Array]]:
     """(N, V) -> nll (N,), and what is saved: L (N,) in float64. Targets other than ignore_index must be in [0, V)."""
     rows, classes = matrix(logits), vector(targets.astype(np.int64, copy=False))
-    nll, lse = np.zeros(len(rows), rows.dtype), np.zeros(len(rows))
+    nll, lse = zeros(len(rows), rows.dtype), zeros(len(rows))
     _forward.at(4 * rows.size)(rows, classes, ignore_index, label_smoothing, nll, lse, pieces(*rows.shape))
     return nll, (lse,)
 
@@ -47,10 +47,8 @@ def backward(
 ) -> tuple[Array]:
     """dL/dnll (N,) -> dL/dlogits (N, V)."""
     rows, classes = matrix(logits), vector(targets.astype(np.int64, copy=False))
-    dx = np.empty(logits.shape, rows.dtype)
-    _backward.at(4 * rows.size)(
-        vector(g), rows, classes, ignore_index, label_smoothing, saved[0], dx, pieces(*rows.shape)
-    )
+    dx = empty(logits.shape, rows.dtype)
+    _backward.at(4 * rows.size)(vector(g), rows, classes, ignore_index, label_smoothing, saved[0], dx, pieces(*rows.shape))
     return (dx,)
 
 
@@ -66,7 +64,7 @@ def tangent(
 ) -> Array:
     """The tangent of nll (N,) as the logits move along ts."""
     rows, classes = matrix(logits), vector(targets.astype(np.int64, copy=False))
-    change = np.zeros(len(rows), rows.dtype)
+    change = zeros(len(rows), rows.dtype)
     _tangent.at(4 * rows.size)(
         matrix(or_zeros(ts[0], logits)), rows, classes, ignore_index, label_smoothing, saved[0], change,
         pieces(*rows.shape),
@@ -88,7 +86,7 @@ def backward_tangent(
 ) -> tuple[Array]:
     """The tangent of dL/dlogits as g moves along tg and the logits along ts."""
     rows, classes = matrix(logits), vector(targets.astype(np.int64, copy=False))
-    dx = np.empty(logits.shape, rows.dtype)
+    dx = empty(logits.shape, rows.dtype)
     _backward_tangent.at(4 * rows.size)(
         vector(or_zeros(tg, g)), matrix(or_zeros(ts[0], logits)), vector(g), rows, classes, ignore_index, label_smoothing,
         saved[0], dx, pieces(*rows.shape),

@@ -3,12 +3,11 @@
 Each reads and writes every element once, 8 bytes in float32, for 20 to 40 FLOPs: on several cores memory is the limit.
 """
 
-import numpy as np
 from numba import prange
 
 from tensorgrad.kernels import functions
 from tensorgrad.kernels.jit import parallel, serial
-from tensorgrad.kernels.rows import Array, bounds, pieces, vector
+from tensorgrad.kernels.rows import Array, bounds, empty, pieces, vector
 
 _EXP, _LOG, _TANH, _SIGMOID, _ERF, _ERFC = range(6)
 
@@ -44,7 +43,7 @@ def erfc(x: Array) -> Array:
 
 
 def _map(which: int, x: Array) -> Array:
-    y = np.empty(x.shape, x.dtype)
+    y = empty(x.shape, x.dtype)
     _map_chunks.at(4 * x.size)(which, vector(x), y.reshape(-1), pieces(x.size))
     return y
 

@@ -115,8 +115,11 @@ def code_address(kernel: Any, signature: tuple) -> int:
 
 @functools.cache
 def _warn_forked() -> None:
-    warnings.warn("forked after threads were started: kernels use one thread here; start processes with 'spawn'",
-                  RuntimeWarning, stacklevel=3)
+    warnings.warn(
+        "forked after threads were started: kernels use one thread here; start processes with 'spawn'",
+        RuntimeWarning,
+        stacklevel=3,
+    )
 
 
 def _compile(function: Callable, signature: tuple | None, **options: Any) -> Callable:
@@ -189,8 +192,11 @@ def _digest(data: bytes) -> bytes:
 
 @functools.cache
 def _warn_uncached() -> None:
-    warnings.warn("compiled kernels cannot be kept on disk: every start compiles them again; set NUMBA_CACHE_DIR to a "
-                  "writable directory", RuntimeWarning, stacklevel=2)
+    warnings.warn(
+        "compiled kernels cannot be kept on disk: every start compiles them again; set NUMBA_CACHE_DIR to a writable directory",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 
 @functools.cache
@@ -227,8 +233,11 @@ def _directory() -> Path | None:
         places = [Path(config.CACHE_DIR)]
     else:
         user = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-        places = [Path(__file__).parent / "__pycache__", Path(user) / "tensorgrad",
-                  Path(tempfile.gettempdir()) / f"tensorgrad-{getattr(os, 'getuid', str)()}"]
+        places = [
+            Path(__file__).parent / "__pycache__",
+            Path(user) / "tensorgrad",
+            Path(tempfile.gettempdir()) / f"tensorgrad-{getattr(os, 'getuid', str)()}",
+        ]
     return next(filter(_private, places), None)
 
 

@@ -20,17 +20,15 @@ from tensorgrad.kernels import norms
 from tensorgrad.kernels.functions import minus
 from tensorgrad.kernels.jit import inline, parallel, serial
 from tensorgrad.kernels.norms import deviations, parts, single_suffices
-from tensorgrad.kernels.rows import Array, add_chunks, bounds, matrix, pieces, vector
+from tensorgrad.kernels.rows import Array, add_chunks, bounds, empty, matrix, pieces, vector, zeros
 
 
-def forward(
-    x: Array, weight: Array | None = None, bias: Array | None = None, *, eps: float
-) -> tuple[Array, tuple[Array, Array]]:
+def forward(x: Array, weight: Array | None = None, bias: Array | None = None, *, eps: float) -> tuple[Array, tuple[Array, Array]]:
     """(.., n), (n,), (n,) -> (.., n), and what is saved: mean and r of each row, in float64."""
-    rows, y = matrix(x), np.empty(x.shape, x.dtype)
+    rows, y = matrix(x), empty(x.shape, x.dtype)
     weight = np.ones(x.shape[-1], x.dtype) if weight is None else vector(weight)
-    bias = np.zeros(x.shape[-1], x.dtype) if bias is None else vector(bias)
-    mean, rstd = np.empty(len(rows)), np.empty(len(rows))
+    bias = zeros(x.shape[-1], x.dtype) if bias is None else vector(bias)
+    mean, rstd = empty(len(rows)), empty(len(rows))
     _forward.at(2 * x.size)(rows, weight, bias, eps, y.reshape(rows.shape), mean, rstd, pieces(*rows.shape))
     return y, (mean, rstd)
 
@@ -46,10 +44,10 @@ def backward(
     eps: float,
 ) -> tuple[Array, ...]:
     """dL/dy (.., n) -> dL/dx (.., n) and, for those that were given, dL/dweight (n,) and dL/dbias (n,)."""
-    rows, dx = matrix(x), np.empty(x.shape, x.dtype)
+    rows, dx = matrix(x), empty(x.shape, x.dtype)
     w = np.ones(x.shape[-1], x.dtype) if weight is None else vector(weight)
     chunks = pieces(*rows.shape)
-    dw, db = np.zeros((2, chunks + 1, x.shape[-1]), x.dtype)
+    dw, db = zeros((2, chunks + 1, x.shape[-1]), x.dtype)
     _backward.at(3 * x.size)(matrix(g), rows, w, *saved, dx.reshape(rows.shape), dw, db, chunks)
     given = 1 + (weight is not None) + (bias is not None)
     return (dx, dw[0], db[0])[:given]

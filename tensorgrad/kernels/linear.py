@@ -17,7 +17,7 @@ from numba import prange
 
 from tensorgrad.kernels.jit import parallel, serial
 from tensorgrad.kernels.matmul import matmul
-from tensorgrad.kernels.rows import Array, add_chunks, bounds, contiguous, pieces
+from tensorgrad.kernels.rows import Array, add_chunks, bounds, contiguous, pieces, zeros
 
 
 def forward(x: Array, weight: Array, bias: Array | None = None) -> tuple[Array, tuple[()]]:
@@ -26,9 +26,7 @@ def forward(x: Array, weight: Array, bias: Array | None = None) -> tuple[Array, 
     return y.reshape(*x.shape[:-1], weight.shape[0]), ()
 
 
-def backward(
-    g: Array, y: Array, saved: tuple[()], x: Array, weight: Array, bias: Array | None = None
-) -> tuple[Array, ...]:
+def backward(g: Array, y: Array, saved: tuple[()], x: Array, weight: Array, bias: Array | None = None) -> tuple[Array, ...]:
     """dL/dy -> dL/dx, dL/dW and, if there is a bias, dL/db."""
     rows = _rows(g)
     dx, dw = matmul(rows, weight).reshape(x.shape), matmul(rows.T, _rows(x))
@@ -60,7 +58,7 @@ def backward_tangent(
     dw = _sum_of_products(weight, (_transposed(g_rows), _rows(x)), (rows.T, tx_rows))
     if bias is None:
         return dx, dw
-    return dx, dw, np.zeros(bias.shape, bias.dtype) if g_rows is None else _sum_of_rows(g_rows)
+    return dx, dw, zeros(bias.shape, bias.dtype) if g_rows is None else _sum_of_rows(g_rows)
 
 
 def _rows(x: Array) -> Array:
@@ -81,13 +79,13 @@ def _sum_of_products(like: Array, *pairs: tuple[Array | None, Array | None]) -> 
     for a, b in pairs:
         if a is not None and b is not None:
             total = matmul(a, b, total, add=True)
-    return np.zeros(like.shape, like.dtype) if total is None else total.reshape(like.shape)
+    return zeros(like.shape, like.dtype) if total is None else total.reshape(like.shape)
 
 
 def _sum_of_rows(x: Array) -> Array:
     """(N, m) -> (m,), chunk by chunk, then over the chunks in order."""
     chunks = pieces(*x.shape)
-    sums = np.zeros((chunks + 1, x.shape[1]), x.dtype)
+    sums = zeros((chunks + 1, x.shape[1]), x.dtype)
     _add_rows.at(x.size)(contiguous(x), sums, chunks)
     return sums[0]
 

@@ -15,12 +15,12 @@ from numba import prange
 
 from tensorgrad.kernels.functions import decay, minus
 from tensorgrad.kernels.jit import parallel, serial
-from tensorgrad.kernels.rows import Array, bounds, matrix, or_zeros, pieces, row_max
+from tensorgrad.kernels.rows import Array, bounds, empty, matrix, or_zeros, pieces, row_max
 
 
 def forward(x: Array) -> tuple[Array, tuple[()]]:
     """(.., n) -> (.., n)."""
-    y = np.empty(x.shape, x.dtype)
+    y = empty(x.shape, x.dtype)
     if x.size:
         rows = matrix(x)
         _forward.at(4 * x.size)(rows, y.reshape(rows.shape), pieces(*rows.shape))
@@ -29,7 +29,7 @@ def forward(x: Array) -> tuple[Array, tuple[()]]:
 
 def backward(g: Array, y: Array, saved: tuple[()], x: Array) -> tuple[Array]:
     """dL/dy (.., n) -> dL/dx (.., n)."""
-    dx = np.empty(x.shape, x.dtype)
+    dx = empty(x.shape, x.dtype)
     if x.size:
         rows = matrix(y)
         _backward.at(4 * x.size)(matrix(g), rows, dx.reshape(rows.shape), pieces(*rows.shape))
@@ -38,18 +38,16 @@ def backward(g: Array, y: Array, saved: tuple[()], x: Array) -> tuple[Array]:
 
 def tangent(ts: tuple[Array | None], y: Array, saved: tuple[()], x: Array) -> Array:
     """The tangent of y as x moves along ts."""
-    ty = np.empty(x.shape, x.dtype)
+    ty = empty(x.shape, x.dtype)
     if x.size:
         rows = matrix(y)
         _tangent.at(4 * x.size)(matrix(or_zeros(ts[0], x)), rows, ty.reshape(rows.shape), pieces(*rows.shape))
     return ty
 
 
-def backward_tangent(
-    tg: Array | None, ts: tuple[Array | None], g: Array, y: Array, saved: tuple[()], x: Array
-) -> tuple[Array]:
+def backward_tangent(tg: Array | None, ts: tuple[Array | None], g: Array, y: Array, saved: tuple[()], x: Array) -> tuple[Array]:
     """The tangent of dL/dx as g moves along tg and x along ts."""
-    dx = np.empty(x.shape, x.dtype)
+    dx = empty(x.shape, x.dtype)
     if x.size:
         rows = matrix(y)
         _backward_tangent.at(4 * x.size)(

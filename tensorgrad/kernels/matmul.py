@@ -71,8 +71,22 @@ def _share(a, b, c, beta, bias, axes, gemm, batch, m, n, k, ars, acs, brs, bcs, 
                 c_part = first_c + ((item * m + m0) * n + n0) * size
                 for row in range(m1 - m0 if bias else 0):
                     copy_bytes(c_part + row * n * size, bias + n0 * size, (n1 - n0) * size)
-                gemm_block(gemm, a.dtype.type(1) if bias else beta, m1 - m0, n1 - n0, k, a_part, ars, acs, b_part, brs, bcs,
-                           c_part, n * size, scratch.ctypes.data)
+                gemm_block(
+                    gemm,
+                    a.dtype.type(1) if bias else beta,
+                    m1 - m0,
+                    n1 - n0,
+                    k,
+                    a_part,
+                    ars,
+                    acs,
+                    b_part,
+                    brs,
+                    bcs,
+                    c_part,
+                    n * size,
+                    scratch.ctypes.data,
+                )
 
 
 @inline

@@ -21,7 +21,7 @@ from numba import prange
 
 from tensorgrad.kernels.functions import minus
 from tensorgrad.kernels.jit import inline, parallel, serial
-from tensorgrad.kernels.rows import Array, add_chunks, bounds, matrix, or_zeros, pieces, vector
+from tensorgrad.kernels.rows import Array, add_chunks, bounds, empty, matrix, or_zeros, pieces, vector, zeros
 
 
 @serial
@@ -48,11 +48,9 @@ def single_suffices(rstd):
     return 1e-35 < rstd < 1e35
 
 
-def tangent(
-    ts: tuple[Array | None, ...], x: Array, weight: Array | None, mean: Array | None, rstd: Array
-) -> Array:
+def tangent(ts: tuple[Array | None, ...], x: Array, weight: Array | None, mean: Array | None, rstd: Array) -> Array:
     """The tangent of y as x, w and b move along ts; the mean of each row is None in RMS norm."""
-    rows, ty = matrix(x), np.empty(x.shape, x.dtype)
+    rows, ty = matrix(x), empty(x.shape, x.dtype)
     t, tw, tb = _tangents(ts, x)
     _tangent.at(3 * x.size)(
         matrix(t), tw, tb, rows, _weight(weight, x), *_moments(mean, rstd), ty.reshape(rows.shape), pieces(*rows.shape)
@@ -70,10 +68,10 @@ def backward_tangent(
     rstd: Array,
 ) -> tuple[Array, Array, Array]:
     """The tangents of dL/dx, dL/dw and dL/db, as g moves along tg and x, w and b along ts."""
-    rows, dx = matrix(x), np.empty(x.shape, x.dtype)
+    rows, dx = matrix(x), empty(x.shape, x.dtype)
     t, tw, _ = _tangents(ts, x)
     chunks = pieces(*rows.shape)
-    dw, db = np.zeros((2, chunks + 1, x.shape[-1]), x.dtype)
+    dw, db = zeros((2, chunks + 1, x.shape[-1]), x.dtype)
     _backward_tangent.at(5 * x.size)(
         matrix(or_zeros(tg, g)), matrix(t), tw, matrix(g), rows, _weight(weight, x), *_moments(mean, rstd),
         dx.reshape(rows.shape), dw, db, chunks,
@@ -84,7 +82,7 @@ def backward_tangent(
 def _tangents(ts: tuple[Array | None, ...], x: Array) -> tuple[Array, Array, Array]:
     """Of x, w and b; zero for what stands still or was not given."""
     t, tw, tb = (*ts, None, None)[:3]
-    still = np.zeros(x.shape[-1], x.dtype)
+    still = zeros(x.shape[-1], x.dtype)
     return or_zeros(t, x), vector(or_zeros(tw, still)), vector(or_zeros(tb, still))
 
 
@@ -94,16 +92,14 @@ def _weight(weight: Array | None, x: Array) -> Array:
 
 def _moments(mean: Array | None, rstd: Array) -> tuple[Array, Array, bool]:
     """m and r of each row, and whether m is the mean."""
-    return (np.zeros(len(rstd)), rstd, False) if mean is None else (mean, rstd, True)
+    return (zeros(len(rstd)), rstd, False) if mean is None else (mean, rstd, True)
 
 
 @parallel
 def _tangent(t, tw, tb, x, weight, mean, rstd, centred, ty, chunks):
     for c in prange(chunks):
         start, stop = bounds(c, chunks, len(x))
-        _tangent_rows(
-            t[start:stop], tw, tb, x[start:stop], weight, mean[start:stop], rstd[start:stop], centred, ty[start:stop]
-        )
+        _tangent_rows(t[start:stop], tw, tb, x[start:stop], weight, mean[start:stop], rstd[start:stop], centred, ty[start:stop])
 
 
 @serial

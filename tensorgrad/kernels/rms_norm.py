@@ -14,26 +14,24 @@ from numba import prange
 from tensorgrad.kernels import norms
 from tensorgrad.kernels.jit import parallel, serial
 from tensorgrad.kernels.norms import deviations, single_suffices
-from tensorgrad.kernels.rows import Array, add_chunks, bounds, matrix, pieces, vector
+from tensorgrad.kernels.rows import Array, add_chunks, bounds, empty, matrix, pieces, vector, zeros
 
 
 def forward(x: Array, weight: Array | None = None, *, eps: float) -> tuple[Array, tuple[Array]]:
     """(.., n), (n,) -> (.., n), and what is saved: r of each row, in float64."""
-    rows, y = matrix(x), np.empty(x.shape, x.dtype)
+    rows, y = matrix(x), empty(x.shape, x.dtype)
     weight = np.ones(x.shape[-1], x.dtype) if weight is None else vector(weight)
-    rstd = np.empty(len(rows))
+    rstd = empty(len(rows))
     _forward.at(2 * x.size)(rows, weight, eps, y.reshape(rows.shape), rstd, pieces(*rows.shape))
     return y, (rstd,)
 
 
-def backward(
-    g: Array, y: Array, saved: tuple[Array], x: Array, weight: Array | None = None, *, eps: float
-) -> tuple[Array, ...]:
+def backward(g: Array, y: Array, saved: tuple[Array], x: Array, weight: Array | None = None, *, eps: float) -> tuple[Array, ...]:
     """dL/dy (.., n) -> dL/dx (.., n) and, if a weight was given, dL/dweight (n,)."""
-    rows, dx = matrix(x), np.empty(x.shape, x.dtype)
+    rows, dx = matrix(x), empty(x.shape, x.dtype)
     w = np.ones(x.shape[-1], x.dtype) if weight is None else vector(weight)
     chunks = pieces(*rows.shape)
-    dw = np.zeros((chunks + 1, x.shape[-1]), x.dtype)
+    dw = zeros((chunks + 1, x.shape[-1]), x.dtype)
     _backward.at(3 * x.size)(matrix(g), rows, w, *saved, dx.reshape(rows.shape), dw, chunks)
     return (dx,) if weight is None else (dx, dw[0])
 

@@ -38,9 +38,31 @@ def matrix(x: Array) -> Array:
     return contiguous(x).reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
+_APART = 512  # bytes
+
+
+def empty(shape: int | tuple[int, ...], dtype: Any = np.float64) -> Array:
+    """An array for results, not initialised, that begins at least _APART bytes after whatever lies before it in memory.
+
+    A vectorised loop falls back to its scalar form, which rounds differently, when what it writes begins less than a few vectors
+    after something it reads.  So without the gap a small result could depend on where the allocator put it.
+    """
+    shape = (shape,) if isinstance(shape, int) else shape
+    dtype = np.dtype(dtype)
+    size = math.prod(shape) * dtype.itemsize
+    return np.ndarray(shape, dtype, np.empty(size + _APART, np.uint8), _APART)
+
+
+def zeros(shape: int | tuple[int, ...], dtype: Any = np.float64) -> Array:
+    """The same, all 0."""
+    x = empty(shape, dtype)
+    x.fill(0)
+    return x
+
+
 def or_zeros(t: Array | None, x: Array) -> Array:
     """t, or if that is None zeros of the shape of x: the tangent of what stands still."""
-    return np.zeros(x.shape, x.dtype) if t is None else t
+    return zeros(x.shape, x.dtype) if t is None else t
 
 
 @inline

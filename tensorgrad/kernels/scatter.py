@@ -11,13 +11,13 @@ import numpy as np
 from numba import prange
 
 from tensorgrad.kernels.jit import parallel, serial
-from tensorgrad.kernels.rows import Array, bounds, matrix, pieces, vector
+from tensorgrad.kernels.rows import Array, bounds, empty, matrix, pieces, vector
 
 
 def gather(weight: Array, ids: Array) -> Array:
     """(R, C), (N,) integers in [0, R) -> (N, C)."""
     table = matrix(weight)
-    y = np.empty((ids.size, table.shape[1]), table.dtype)
+    y = empty((ids.size, table.shape[1]), table.dtype)
     _gather.at(y.size)(table, vector(ids.astype(np.int64, copy=False)), y, pieces(*y.shape))
     return y
 
@@ -25,8 +25,8 @@ def gather(weight: Array, ids: Array) -> Array:
 def scatter_add(g: Array, ids: Array, rows: int) -> Array:
     """(N, C), (N,) integers in [0, rows) -> (rows, C)."""
     terms = matrix(g)
-    dw = np.empty((rows, terms.shape[1]), terms.dtype)
-    order, starts = np.empty(ids.size, np.int64), np.empty(rows + 1, np.int64)
+    dw = empty((rows, terms.shape[1]), terms.dtype)
+    order, starts = empty(ids.size, np.int64), empty(rows + 1, np.int64)
     _sort(vector(ids.astype(np.int64, copy=False)), starts, order)
     _scatter.at(2 * terms.size + dw.size)(terms, order, starts, dw, pieces(rows + len(terms), terms.shape[1]))
     return dw

@@ -8,15 +8,15 @@ array, side by side. Nothing is split, copied or added, and costs are those of a
 import numpy as np
 
 from tensorgrad.kernels.attention import backward_into, backward_tangent_into, forward_into, tangent_into
-from tensorgrad.kernels.rows import Array, or_zeros
+from tensorgrad.kernels.rows import Array, or_zeros, zeros
 
 
 def forward(qkv: Array, *, heads: int, causal: bool = False, scale: float) -> tuple[Array, tuple[Array]]:
     """(B, T, 3 C) -> (B, T, C), and what is saved: log sum_j e^(scale q_i k_j), (B, H, T)."""
     batch, length, width = qkv.shape
-    y = np.zeros((batch, length, width // 3), qkv.dtype)
+    y = zeros((batch, length, width // 3), qkv.dtype)
     if y.size == 0:
-        return y, (np.zeros((batch, heads, length)),)
+        return y, (zeros((batch, heads, length)),)
     return y, (forward_into(_heads(y, heads), *_qkv(qkv, heads), causal, scale),)
 
 
@@ -24,7 +24,7 @@ def backward(
     g: Array, y: Array, saved: tuple[Array], qkv: Array, *, heads: int, causal: bool = False, scale: float
 ) -> tuple[Array]:
     """dL/dy (B, T, C) -> dL/dqkv (B, T, 3 C)."""
-    dqkv = np.zeros(qkv.shape, qkv.dtype)
+    dqkv = zeros(qkv.shape, qkv.dtype)
     if y.size:
         backward_into(_qkv(dqkv, heads), _heads(g, heads), saved[0], *_qkv(qkv, heads), causal, scale)
     return (dqkv,)
@@ -41,7 +41,7 @@ def tangent(
     scale: float,
 ) -> Array:
     """The tangent of y as qkv moves along ts."""
-    ty = np.zeros(y.shape, y.dtype)
+    ty = zeros(y.shape, y.dtype)
     if y.size:
         t = _qkv(or_zeros(ts[0], qkv), heads)
         tangent_into(_heads(ty, heads), t, saved[0], *_qkv(qkv, heads), causal, scale)
@@ -61,12 +61,10 @@ def backward_tangent(
     scale: float,
 ) -> tuple[Array]:
     """The tangent of dL/dqkv as g moves along tg and qkv along ts."""
-    dqkv = np.zeros(qkv.shape, qkv.dtype)
+    dqkv = zeros(qkv.shape, qkv.dtype)
     if y.size:
         moving = _heads(or_zeros(tg, g), heads), *_qkv(or_zeros(ts[0], qkv), heads)
-        backward_tangent_into(
-            _qkv(dqkv, heads), moving, _heads(g, heads), saved[0], *_qkv(qkv, heads), causal, scale
-        )
+        backward_tangent_into(_qkv(dqkv, heads), moving, _heads(g, heads), saved[0], *_qkv(qkv, heads), causal, scale)
     return (dqkv,)
 
 

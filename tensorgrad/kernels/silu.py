@@ -8,26 +8,25 @@ Along tangents x', g':  y' = x' dy/dx,  and of dx = g dy/dx:  dx' = g' dy/dx + g
 Memory, float32: 8 bytes an element forward, 12 backward, 20 its tangent. Arithmetic: about 30 FLOPs an element each.
 """
 
-import numpy as np
 from numba import prange
 
 from tensorgrad.kernels.functions import clip, logistic, logistic_bend
 from tensorgrad.kernels.jit import inline, parallel, serial
-from tensorgrad.kernels.rows import Array, bounds, or_zeros, pieces, vector
+from tensorgrad.kernels.rows import Array, bounds, empty, or_zeros, pieces, vector
 
 _FAR = 1000
 
 
 def forward(x: Array) -> tuple[Array, tuple[()]]:
     """(..) -> (..)."""
-    y = np.empty(x.shape, x.dtype)
+    y = empty(x.shape, x.dtype)
     _forward.at(4 * x.size)(vector(x), y.reshape(-1), pieces(x.size))
     return y, ()
 
 
 def backward(g: Array, y: Array, saved: tuple[()], x: Array) -> tuple[Array]:
     """dL/dy (..) -> dL/dx (..)."""
-    dx = np.empty(x.shape, x.dtype)
+    dx = empty(x.shape, x.dtype)
     _backward.at(4 * x.size)(vector(g), vector(x), dx.reshape(-1), pieces(x.size))
     return (dx,)
 
@@ -37,11 +36,9 @@ def tangent(ts: tuple[Array | None], y: Array, saved: tuple[()], x: Array) -> Ar
     return backward(or_zeros(ts[0], x), y, saved, x)[0]
 
 
-def backward_tangent(
-    tg: Array | None, ts: tuple[Array | None], g: Array, y: Array, saved: tuple[()], x: Array
-) -> tuple[Array]:
+def backward_tangent(tg: Array | None, ts: tuple[Array | None], g: Array, y: Array, saved: tuple[()], x: Array) -> tuple[Array]:
     """The tangent of dL/dx as g moves along tg and x along ts."""
-    dx = np.empty(x.shape, x.dtype)
+    dx = empty(x.shape, x.dtype)
     tg, t = vector(or_zeros(tg, g)), vector(or_zeros(ts[0], x))
     _backward_tangent.at(4 * x.size)(tg, t, vector(g), vector(x), dx.reshape(-1), pieces(x.size))
     return (dx,)

@@ -12,17 +12,16 @@ backward, 14 its tangent.
 A row of -inf alone is nan, as IEEE arithmetic has it.
 """
 
-import numpy as np
 from numba import prange
 
 from tensorgrad.kernels.functions import decay
 from tensorgrad.kernels.jit import parallel, serial
-from tensorgrad.kernels.rows import Array, bounds, matrix, or_zeros, pieces, row_max
+from tensorgrad.kernels.rows import Array, bounds, empty, matrix, or_zeros, pieces, row_max
 
 
 def forward(x: Array) -> tuple[Array, tuple[()]]:
     """(.., n) -> (.., n)."""
-    y = np.empty(x.shape, x.dtype)
+    y = empty(x.shape, x.dtype)
     if x.size:
         rows = matrix(x)
         _forward.at(4 * x.size)(rows, y.reshape(rows.shape), pieces(*rows.shape))
@@ -31,7 +30,7 @@ def forward(x: Array) -> tuple[Array, tuple[()]]:
 
 def backward(g: Array, y: Array, saved: tuple[()], x: Array) -> tuple[Array]:
     """dL/dy (.., n) -> dL/dx (.., n)."""
-    dx = np.empty(x.shape, x.dtype)
+    dx = empty(x.shape, x.dtype)
     if x.size:
         rows = matrix(y)
         _backward.at(2 * x.size)(matrix(g), rows, dx.reshape(rows.shape), pieces(*rows.shape))
@@ -43,11 +42,9 @@ def tangent(ts: tuple[Array | None], y: Array, saved: tuple[()], x: Array) -> Ar
     return backward(or_zeros(ts[0], x), y, saved, x)[0]
 
 
-def backward_tangent(
-    tg: Array | None, ts: tuple[Array | None], g: Array, y: Array, saved: tuple[()], x: Array
-) -> tuple[Array]:
+def backward_tangent(tg: Array | None, ts: tuple[Array | None], g: Array, y: Array, saved: tuple[()], x: Array) -> tuple[Array]:
     """The tangent of dL/dx as g moves along tg and x along ts."""
-    dx = np.empty(x.shape, x.dtype)
+    dx = empty(x.shape, x.dtype)
     if x.size:
         rows = matrix(y)
         _backward_tangent.at(4 * x.size)(

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..graph import Tensor, as_tensor
+from ..ops.attention import attention
 from ..ops.elementwise import add
-from ..ops.fused import attention, linear
+from ..ops.fused import linear
 from ..ops.linalg import matmul
 from ..ops.reduce import mean
 from ..ops.shape import broadcast_to, concat, expand_dims, reshape, split, squeeze, swapaxes

@@ -14,7 +14,7 @@ from .index import indices, take_along_axis
 from .kinds import fused
 from .linalg import _matmul
 from .reduce import floating, logsumexp, max, mean, sum
-from .shape import _reshape, broadcasts_to, concat, matrix_transpose, moveaxis
+from .shape import _reshape, matrix_transpose, moveaxis
 
 Reduction = Literal["mean", "sum", "none"]
 
@@ -213,7 +213,7 @@ def silu(x):
     return x * sigmoid(x)
 
 
-# Linear maps and attention
+# Linear maps, and noise
 
 
 @fused(kernels.linear)
@@ -237,115 +237,6 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
     if bias.shape != weight.shape[:1]:
         raise ValueError(f"linear: a bias of shape {bias.shape} does not fit a weight of shape {weight.shape}, (outputs, inputs)")
     return _linear(x, weight, bias)
-
-
-@fused(kernels.attention)
-def _attention(q, k, v, *, causal, scale):
-    """(B, H, T, d), (B, G, S, d), (B, G, S, e) -> (B, H, T, e);  y = softmax(scale q k^T) v."""
-    return _attend(q, k, v, None, None, causal, scale, 0.0, None)
-
-
-def _attend(q, k, v, bias, mask, causal, scale, dropout_p, rng) -> Tensor:
-    heads, groups = q.shape[-3] if q.ndim > 2 else 1, k.shape[-3] if k.ndim > 2 else 1
-    if heads != groups:  # each key and value serves several heads
-        q = _reshape(q, shape=(*q.shape[:-3], groups, heads // groups, *q.shape[-2:]))
-        k, v = (_reshape(x, shape=(*x.shape[:-2], 1, *x.shape[-2:])) for x in (k, v))
-    scores = _matmul(q, matrix_transpose(k)) * scale
-    if heads != groups:
-        scores = _reshape(scores, shape=(*scores.shape[:-4], heads, *scores.shape[-2:]))
-    if bias is not None:
-        scores = scores + bias
-        hidden = scores._array == -math.inf
-        mask = _and(mask, ~hidden) if hidden.any() else mask
-    weights = _masked_softmax(scores, _visible(scores.shape, mask, causal))
-    weights = dropout(weights, dropout_p, rng=rng) if dropout_p else weights
-    if heads != groups:
-        weights = _reshape(weights, shape=(*weights.shape[:-3], groups, heads // groups, *weights.shape[-2:]))
-        y = _matmul(weights, v)
-        return _reshape(y, shape=(*y.shape[:-4], heads, *y.shape[-2:]))
-    return _matmul(weights, v)
-
-
-def _visible(shape: tuple[int, ...], mask: np.ndarray | None, causal: bool) -> np.ndarray | None:
-    """Which keys each query sees: True in `mask`, and when causal none later than itself, the last query seeing all."""
-    return _and(mask, np.tri(shape[-2], shape[-1], shape[-1] - shape[-2], dtype=bool)) if causal else mask
-
-
-def _and(mask: np.ndarray | None, other: np.ndarray) -> np.ndarray:
-    return other if mask is None else mask & other
-
-
-def _masked_softmax(scores: Tensor, seen: np.ndarray | None) -> Tensor:
-    """Softmax over the entries that are seen; a row that sees nothing is 0, with derivative 0."""
-    if seen is None:
-        return _softmax(scores)
-    top = np.max(scores._array, -1, keepdims=True, where=np.broadcast_to(seen, scores.shape), initial=-np.inf)
-    top = Tensor(np.where(np.isfinite(top), top, 0).astype(scores.dtype))
-    e = where(seen, exp(where(seen, scores, top) - top), 0.0)
-    total = sum(e, -1, keepdims=True)
-    return e / where(total._array == 0, 1.0, total)
-
-
-def attention(
-    q: Any,
-    k: Any,
-    v: Any,
-    mask: Any = None,
-    bias: Any = None,
-    causal: bool = False,
-    scale: float | None = None,
-    dropout_p: float = 0.0,
-    rng: np.random.Generator | None = None,
-) -> Tensor:
-    """(B, H, T, d), (B, G, S, d), (B, G, S, e) -> (B, H, T, e);  y = softmax(scale q k^T + bias) v  (Vaswani et al. 2017, eq. 1).
-
-    G divides H: each key head serves H/G query heads.  `mask` (booleans, broadcast to (B, H, T, S)) is True where a query sees
-    a key; `causal` hides keys later than the query, the last query seeing all; a query that sees nothing gives 0.  `bias` is
-    added to the scores, and hides where it is -inf.  scale is 1/sqrt(d) unless given.
-    """
-    q, k, v = as_tensor(q), as_tensor(k), as_tensor(v)
-    if (
-        q.ndim != 4
-        or k.ndim != 4
-        or v.ndim != 4
-        or q.shape[-1] != k.shape[-1]
-        or k.shape[:3] != v.shape[:3]
-        or q.shape[0] != k.shape[0]
-        or k.shape[1] == 0
-        or q.shape[1] % k.shape[1]
-    ):
-        raise ValueError(f"attention: q {q.shape}, k {k.shape}, v {v.shape} are not (B, H, T, d), (B, G, S, d), (B, G, S, e)")
-    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else float(scale)
-    if mask is None and bias is None and not dropout_p:
-        return _attention(q, k, v, causal=bool(causal), scale=scale)
-    if mask is not None:
-        mask = np.asarray(mask._array if isinstance(mask, Tensor) else mask)
-        if mask.dtype != bool:
-            raise TypeError(f"attention: mask must be booleans, True where a key is seen, got {mask.dtype}; numbers are a `bias`")
-        if not broadcasts_to(mask.shape, scores := (*q.shape[:3], k.shape[2])):
-            raise ValueError(f"attention: a mask of shape {mask.shape} does not broadcast to the scores (B, H, T, S), {scores}")
-    return _attend(q, k, v, bias, mask, causal, scale, dropout_p, rng)
-
-
-def rotary(x: Any, positions: Any = None, base: float = 10000.0, interleaved: bool = False) -> Tensor:
-    """(.., T, d) -> (.., T, d), each pair of features turned by the angle t / base^(2i/d) at position t (Su et al. 2021, eq. 15).
-
-    Pairs are (i, i + d/2), or (2i, 2i + 1) when interleaved.  `positions` (T,) are 0, 1, .. unless given.
-    """
-    x = as_tensor(x)
-    length, d = x.shape[-2:]
-    if d % 2:
-        raise ValueError(f"rotary needs an even number of features, got {d}")
-    places = np.arange(length) if positions is None else np.asarray(positions)
-    angles = np.multiply.outer(places, base ** (-np.arange(0, d, 2) / d))
-    cos, sin = Tensor(np.cos(angles).astype(x.dtype)), Tensor(np.sin(angles).astype(x.dtype))
-    if interleaved:
-        pairs = _reshape(x, shape=(*x.shape[:-1], d // 2, 2))
-        a, b = pairs[..., 0], pairs[..., 1]
-        turned = [_reshape(part, shape=(*part.shape, 1)) for part in (a * cos - b * sin, b * cos + a * sin)]
-        return _reshape(concat(turned, -1), shape=x.shape)
-    a, b = x[..., : d // 2], x[..., d // 2 :]
-    return concat([a * cos - b * sin, b * cos + a * sin], -1)
 
 
 def dropout(x: Any, p: float = 0.5, training: bool = True, rng: np.random.Generator | None = None) -> Tensor:

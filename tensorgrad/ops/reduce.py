@@ -130,6 +130,8 @@ def _extreme(op: Op, find: Callable, x: Any, axis: Axis, keepdims: bool) -> Tens
     axes = normalize_axes(axis, x.ndim)
     if _count(x, axes) == 0 and math.prod(n for i, n in enumerate(x.shape) if i not in axes):
         raise ValueError(f"{op.name[1:]} of no entries: shape {x.shape}, axis {axis}")
+    if _count(x, axes) == 0:  # nothing of nothing
+        return _sum(x, axes=axes, keepdims=keepdims)
     if x.dtype.kind != "f":
         return Tensor(np.asarray(find(x._array, axis=axes, keepdims=keepdims)))
     return op(x, axes=axes, keepdims=keepdims)

@@ -55,8 +55,14 @@ def package(tmp_path):
 
     def start(code, **environment):
         environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": os.getcwd()} | environment
-        return subprocess.Popen([sys.executable, "-c", "from kernel import *\n" + code], cwd=tmp_path, text=True,
-                                env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        return subprocess.Popen(
+            [sys.executable, "-c", "from kernel import *\n" + code],
+            cwd=tmp_path,
+            text=True,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
 
     start.path = tmp_path
     return start
