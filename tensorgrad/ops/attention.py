@@ -141,7 +141,8 @@ def self_attention(
     if mask is None and bias is None and not dropout_p:
         scale = 1 / math.sqrt(qkv.shape[2] // (3 * heads)) if scale is None else float(scale)
         return _self_attention(qkv, heads=heads, causal=bool(causal), scale=scale)
-    return _merge_heads(attention(*_split_heads(qkv, heads), mask, bias, causal, scale, dropout_p, rng))
+    q, k, v = _split_heads(qkv, heads)
+    return _merge_heads(attention(q, k, v, mask, bias, causal, scale, dropout_p, rng))
 
 
 def rotary(x: Any, positions: Any = None, base: float = 10000.0, interleaved: bool = False) -> Tensor:

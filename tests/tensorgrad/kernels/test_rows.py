@@ -1,4 +1,4 @@
-"""Results begin far from what lies before them in memory, because a loop that writes close behind what it reads rounds differently."""
+"""Results begin far from what lies before them in memory: a loop that writes close behind what it reads rounds differently."""
 
 import numpy as np
 import pytest
