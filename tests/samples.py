@@ -381,7 +381,7 @@ LEARNING = {
         at(normal(1, 1, 0, 2), normal(1, 1, 2, 2), normal(1, 1, 2, 2))],
         op=lambda q, k, v, bias=None, **params: tg.attention(q, k, v, bias=bias, **params)),
     "self_attention": Row(ref.self_attention, [at(normal(1, 3, 12), heads=2, causal=True),
-        at(normal(2, 2, 3), heads=1, scale=0.4), at(normal(1, 2, 6), heads=1, mask=np.array([[False, True], [False, False]])), at(normal(1, 0, 6), heads=2)]),
+        at(normal(2, 2, 3), heads=1, scale=0.4), at(normal(1, 2, 6), heads=1, mask=np.tri(2, dtype=bool)), at(normal(1, 0, 6), heads=2)]),
     "rotary": Row(ref.rotary, [at(normal(2, 3, 4)), at(normal(2, 4), interleaved=True),
         at(normal(2, 2), positions=[5, 0], base=100.0), at(normal(0, 2))]),
     "dropout": Row(lambda x, **params: x * tg.dropout(np.ones(x.shape), rng=np.random.default_rng(0), **params).data,
