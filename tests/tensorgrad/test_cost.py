@@ -122,8 +122,9 @@ def test_peak_memory_is_every_array_once():
 def test_saved_arrays_are_held():
     x = normal(50, 200)
     y = tg.layer_norm(x)
-    assert sum(a.nbytes for a in y.saved) > 0
-    assert tg.cost(y).peak_memory == 2 * x.data.nbytes + sum(a.nbytes for a in y.saved)
+    assert len(y.saved) == 2
+    made = [y._array, *y.saved]  # each in a buffer a little larger than itself
+    assert 0 <= tg.cost(y).peak_memory - x.data.nbytes - sum(a.nbytes for a in made) <= 3 * 512
 
 
 def test_a_backward_pass_costs_about_twice_the_forward():
