@@ -312,7 +312,7 @@ def test_case_58_an_interrupted_backward_leaves_the_engine_usable():
 
 
 def test_backward_is_linear_in_the_number_of_ops():
-    """Counted in rules applied, which does not depend on the machine."""
+    """Case 22.  Counted in rules applied, which does not depend on the machine."""
     applied = []
 
     class Counting(tg.graph.Op):

@@ -88,7 +88,10 @@ def test_values(name):
 
 @DIFFERENTIABLE
 def test_derivatives(name):
-    """Both modes at order 1 and 2, and at order 3 for smooth ops, against central differences and the adjoint identity."""
+    """Both modes at order 1 and 2, and at order 3 for smooth ops, against central differences and the adjoint identity.
+
+    (Cases 1, 13 and 14.)
+    """
     row = TABLE[name]
     for i, sample in enumerate(row.samples):
         order = 3 if row.smooth and i == 0 else 2
@@ -97,7 +100,7 @@ def test_derivatives(name):
 
 @pytest.mark.parametrize("name", sorted(n for n, row in TABLE.items() if row.differentiable and row.analytic))
 def test_derivatives_by_complex_step(name):
-    """Im f(x + ih t)/h has no difference in it, so that no digit cancels (Squire and Trapp 1998)."""
+    """Im f(x + ih t)/h has no difference in it, so that no digit cancels (Squire and Trapp 1998).  (Case 3.)"""
     row, h = TABLE[name], 1e-20
     for sample in row.samples:
         xs = sample.arrays()

@@ -51,6 +51,7 @@ def test_later_tokens_change_no_earlier_logit():
 
 
 def test_cached_logits_equal_the_full_forward():
+    """Case 131."""
     model = GPT(SMALL, np.random.default_rng(0)).eval()
     ids, _ = batch(SMALL, 3, 12)
     cache = model.new_cache(batch=3)
