@@ -207,10 +207,10 @@ def backward(output: Tensor, gradient: Any = None, retain_graph: bool = False, c
     with _lock, setting(recording=create_graph):
         for x, g in zip(leaves, grads, strict=True):
             if g is not None:
-                x.grad = _own(g, seed, create_graph) if x.grad is None else accumulate(x.grad, g)
+                x.grad = _own(g, create_graph) if x.grad is None else accumulate(x.grad, g)
 
 
-def _own(g: Tensor, seed: Tensor, differentiable: bool) -> Tensor:
+def _own(g: Tensor, differentiable: bool) -> Tensor:
     """A gradient that shares its memory with nothing else that a user may hold."""
     return g if differentiable else Tensor(np.array(g._array))
 
