@@ -211,11 +211,12 @@ def test_torch_loads_our_state_strictly():
 def test_weights_start_spread_as_torchs(name):
     args = {
         "Linear": (300, 200),
-        "Conv2d": (30, 40, 3),
+        "Conv2d": (30, 400, 3),
         "LSTM": (100, 200),
         "MultiheadAttention": (200, 4),
         "Embedding": (200, 300),
     }[name]
+    torch.manual_seed(0)
     ours, theirs = getattr(nn, name)(*args, rng=np.random.default_rng(0)), getattr(torch.nn, name)(*args)
     for (label, a), b in zip(ours.state_dict().items(), theirs.state_dict().values(), strict=True):
         assert a.std() == pytest.approx(b.numpy().std(), rel=0.2, abs=1e-12), label
