@@ -71,6 +71,7 @@ def variable(x: Tensor) -> Tensor:
 
 
 def zeros_like(x: Tensor) -> Tensor:
+    """A constant 0 of the shape and dtype of x: the derivative of what does not depend on it."""
     return Tensor(np.zeros(x.shape, x.dtype))
 
 
@@ -282,6 +283,7 @@ class Traced:
 
 
 def argument_numbers(argnums: int | Sequence[int], args: Sequence[Any]) -> list[int]:
+    """The arguments meant by `argnums`, counted from the front.  Raises ValueError for one that is not there."""
     numbers = [argnums] if isinstance(argnums, int) else list(argnums)
     for i in numbers:
         if not -len(args) <= i < len(args):

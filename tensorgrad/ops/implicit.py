@@ -192,6 +192,8 @@ def _sign_of_det(a: Tensor) -> Tensor:
 
 
 class SlogdetResult(NamedTuple):
+    """det x = sign exp(logabsdet)."""
+
     sign: Tensor
     logabsdet: Tensor
 
