@@ -136,7 +136,12 @@ def main() -> None:
 
         figure, axes = pyplot.subplots(figsize=(6, 3), layout="constrained")
         axes.plot(*zip(*curve, strict=True), marker="o")
-        axes.set(xlabel="training step", ylabel="resident memory, MB", ylim=(0, 1.2 * max(mb for _, mb in curve)), title="10,000 steps, cyclic collector off")
+        axes.set(
+            xlabel="training step",
+            ylabel="resident memory, MB",
+            ylim=(0, 1.2 * max(mb for _, mb in curve)),
+            title="10,000 steps, cyclic collector off",
+        )
         figure.savefig(options.plot)
 
 
