@@ -84,6 +84,7 @@ def tile(k, scale):
 
 @serial
 def scratch():
+    """Room for the packed panels of one product at a time."""
     return np.empty(SCRATCH, np.uint8)
 
 

@@ -148,6 +148,7 @@ _tanh_p = polynomial(F, -0.00559101654, 0.0205388205, -0.0537096577, 0.133310923
 
 @inline
 def tanh32(x):
+    """x (1 + s P(s)), s = x^2, near 0, else 1 - 2 / (1 + e^2|x|) with the sign of x; within 1.3 ULP."""
     s = x * x
     near = x * (F(1) + s * _tanh_p(s))
     far = F(1) - F(2) / (F(1) + exp32(F(2) * abs(x)))

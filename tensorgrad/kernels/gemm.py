@@ -63,6 +63,8 @@ def gemm_address(dtype: np.dtype) -> int:
 
 @intrinsic
 def gemm_block(typing, gemm, beta, m, n, k, a, ars, acs, b, brs, bcs, c, crs, scratch):
+    """C = A B + beta C, by the compiled product at the address `gemm`; the arguments are described above."""
+
     def emit(context, builder, signature, args):
         function = ir.FunctionType(ir.VoidType(), [arg.type for arg in args[1:]])
         builder.call(builder.inttoptr(args[0], function.as_pointer()), args[1:])

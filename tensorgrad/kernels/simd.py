@@ -40,6 +40,7 @@ LANES, REGISTERS = _host()
 
 
 def integer(value: int) -> ir.Constant:
+    """A constant of the machine's integers."""
     return ir.Constant(INTEGER, value)
 
 

@@ -28,6 +28,8 @@ def item_size(typing, beta):
 
 @intrinsic
 def copy_bytes(typing, target, source, count):
+    """Copy `count` bytes between two addresses whose ranges do not overlap."""
+
     def emit(context, builder, signature, args):
         pointers = [builder.inttoptr(x, ir.IntType(8).as_pointer()) for x in args[:2]]
         cgutils.raw_memcpy(builder, *pointers, args[2], 1)
