@@ -5,8 +5,8 @@ compiles to vector instructions. The mathematics library's exp or erf is a call 
 
 The method is always the same: reduce the argument to a short interval, where a minimax polynomial (fitted for this file
 by the Remez exchange) is as good as the arithmetic, and undo the reduction exactly. float32 results are within 2 units in
-the last place, float64 results within 1.5 (erfc: 6); NaN, infinities, signed zeros and subnormal numbers follow IEEE 754. Constants are
-wrapped in float32 because the product of a float32 and a Python number would be computed in float64.
+the last place, float64 within 1.5 (erfc: 6); NaN, infinities, signed zeros and subnormal numbers follow IEEE 754. Constants
+are wrapped in float32 because the product of a float32 and a Python number would be computed in float64.
 """
 
 import functools

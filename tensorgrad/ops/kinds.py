@@ -36,7 +36,7 @@ class _Primitive(Op):
         self.body, self.kernel = body, kernel
 
     def forward(self, *arrays: np.ndarray, **params: Any) -> Any:
-        use = self.kernel is not None and not state.definitions and _suits_kernel(arrays)
+        use = self.kernel is not None and not state.definitions and self.suits_kernel(arrays)
         try:
             return (self.kernel if use else self.body)(*arrays, **params)  # type: ignore[misc]
         except (ValueError, IndexError) as error:
@@ -47,6 +47,9 @@ class _Primitive(Op):
             given = f"shape{'s' * (len(shapes) > 1)} {_listed(shapes)}"
             raise type(error)(fault or f"{self.name.lstrip('_')}: {error} ({given})") from None
 
+    def suits_kernel(self, arrays: Sequence[np.ndarray]) -> bool:
+        return _suits_kernel(arrays)
+
 
 def _suits_kernel(arrays: Sequence[Any]) -> bool:
     """Kernels are compiled for float32 and float64, one of them at a time."""
@@ -55,13 +58,20 @@ def _suits_kernel(arrays: Sequence[Any]) -> bool:
 
 
 class Elementwise(_Primitive):
-    """y = f(x1, .., xn), entry by entry, broadcasting; partials[i](y, x1, .., xn) is dy/dxi, or a number."""
+    """y = f(x1, .., xn), entry by entry, broadcasting; partials[i](y, x1, .., xn) is dy/dxi, or a number.
+
+    The kernel serves arrays of one shape with `least` entries or more; with fewer, the body may be the faster.
+    """
 
     broadcasts = True
 
-    def __init__(self, body: Callable, partials: Sequence[Callable], kernel: Callable | None = None):
+    def __init__(self, body: Callable, partials: Sequence[Callable], kernel: Callable | None = None, least: int = 0):
         super().__init__(body, kernel)
-        self.partials = partials
+        self.partials, self.least = partials, least
+
+    def suits_kernel(self, arrays: Sequence[np.ndarray]) -> bool:
+        x = arrays[0]
+        return x.size >= self.least and all([x.shape == y.shape for y in arrays]) and _suits_kernel(arrays)
 
     def vjp(self, out: Tensor, g: Tensor, wanted: Sequence[bool]) -> list[Tensor | None]:
         rules = zip(self.partials, out.inputs, wanted, strict=True)
@@ -164,9 +174,9 @@ class Fused(Op):
         return push([y], [x for x, _ in moving], [t for _, t in moving], differentiable=state.recording)[0]
 
 
-def elementwise(*partials: Callable, kernel: Callable | None = None) -> Callable[[Callable], Elementwise]:
+def elementwise(*partials: Callable, kernel: Callable | None = None, least: int = 0) -> Callable[[Callable], Elementwise]:
     """Make an op of an array function by its partial derivatives, one for each input, as functions (y, x1, .., xn) of Tensors."""
-    return lambda body: Elementwise(body, partials, kernel)
+    return lambda body: Elementwise(body, partials, kernel, least)
 
 
 def linear(adjoint: Callable, kernel: Callable | None = None) -> Callable[[Callable], Linear]:
