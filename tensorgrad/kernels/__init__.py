@@ -1,21 +1,29 @@
-"""Numba kernels: plain functions on arrays, one file per op, forward above backward.  No Tensor, no graph."""
+"""Numba kernels: plain functions on arrays, one file per op, forward above backward.  No Tensor, no graph.
 
-from . import (
-    adamw,
-    attention,
-    cross_entropy,
-    elementwise,
-    gelu,
-    layer_norm,
-    linear,
-    log_softmax,
-    matmul,
-    rms_norm,
-    scatter,
-    self_attention,
-    silu,
-    softmax,
-)
+A kernel's file, and with the first of them Numba, is imported when something in it is first used.
+"""
+
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import (
+        adamw,
+        attention,
+        cross_entropy,
+        elementwise,
+        gelu,
+        layer_norm,
+        linear,
+        log_softmax,
+        matmul,
+        rms_norm,
+        scatter,
+        self_attention,
+        silu,
+        softmax,
+    )
 
 __all__ = [
     "adamw",
@@ -33,3 +41,14 @@ __all__ = [
     "silu",
     "softmax",
 ]
+
+
+class _Later(ModuleType):
+    """Stands for a module until it is imported, which is when it is first asked for a name."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+if not TYPE_CHECKING:
+    globals().update({name: _Later(f"{__name__}.{name}") for name in __all__})
