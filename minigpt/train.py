@@ -116,10 +116,9 @@ def _update(
     value = loss.item()
     _require_finite(value, "loss", step)
     loss.backward()
-    norm = tg.optim.clip_grad_norm(model.parameters(), config.grad_clip or sys.float_info.max)
+    norm = optimizer.clipped_step(config.grad_clip or sys.float_info.max)
     _require_finite(norm, "gradient norm", step)
-    optimizer.step()
-    return {"loss": value, "val_loss": None, "lr": lr, "grad_norm": float(norm)}
+    return {"loss": value, "val_loss": None, "lr": lr, "grad_norm": norm}
 
 
 def evaluate(model: GPT, corpus: Corpus, config: TrainConfig, batches: int) -> float:

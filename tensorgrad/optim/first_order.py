@@ -144,18 +144,26 @@ class Adam(Optimizer):
             raise ValueError(f"betas must be two numbers, got {group['betas']}")
         fractions("betas", *group["betas"])
 
-    def update(self, p: np.ndarray, g: np.ndarray, state: State, group: Group) -> None:
+    def move(self, ps: list[np.ndarray], gs: list[np.ndarray], states: list[State], group: Group, scale: float) -> None:
         if group["weight_decay"]:
-            g = g + group["weight_decay"] * p
-        self._move(p, g, state, group, 0.0)
+            gs = [np.asarray(g * g.dtype.type(scale) + group["weight_decay"] * p) for p, g in zip(ps, gs, strict=True)]
+            scale = 1.0
+        self._move(ps, gs, states, group, scale, 0.0)
 
-    def _move(self, p: np.ndarray, g: np.ndarray, state: State, group: Group, decay: float) -> None:
-        if not state:
-            state.update(step=0, exp_avg=np.zeros_like(p), exp_avg_sq=np.zeros_like(p))
-        state["step"] += 1
-        flat = [a.reshape(-1) for a in (p, g, state["exp_avg"], state["exp_avg_sq"])]
+    def _move(
+        self, ps: list[np.ndarray], gs: list[np.ndarray], states: list[State], group: Group, scale: float, decay: float
+    ) -> None:
+        """One launch for all parameters that are alike in dtype and number of steps."""
+        launches: dict[tuple[np.dtype, int], list[tuple]] = {}
+        for p, g, state in zip(ps, gs, states, strict=True):
+            if not state:
+                state.update(step=0, exp_avg=np.zeros_like(p), exp_avg_sq=np.zeros_like(p))
+            state["step"] += 1
+            launches.setdefault((p.dtype, state["step"]), []).append((p, g, state["exp_avg"], state["exp_avg_sq"]))
         (beta1, beta2), lr, eps = group["betas"], group["lr"], group["eps"]
-        kernels.adamw.step(*flat, lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=decay, step=state["step"])
+        rates = {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps, "weight_decay": decay, "scale": scale}
+        for (_, step), rows in launches.items():
+            kernels.adamw.step(rows, step=step, **rates)
 
 
 class AdamW(Adam):
@@ -174,8 +182,8 @@ class AdamW(Adam):
     ):
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
-    def update(self, p: np.ndarray, g: np.ndarray, state: State, group: Group) -> None:
-        self._move(p, g, state, group, group["weight_decay"])
+    def move(self, ps: list[np.ndarray], gs: list[np.ndarray], states: list[State], group: Group, scale: float) -> None:
+        self._move(ps, gs, states, group, scale, group["weight_decay"])
 
 
 class Muon(Optimizer):

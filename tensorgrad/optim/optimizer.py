@@ -1,8 +1,8 @@
 """What all optimizers share: parameter groups, the state of each parameter, and how both are saved.
 
 `params` is a list of Parameters or of (name, Parameter), or of groups {"params": [..], "lr": .., ..} whose settings
-override the defaults, as in PyTorch.  Steps are taken outside the graph: a parameter's values are replaced, and results
-recorded before can no longer be differentiated.
+override the defaults, as in PyTorch.  Steps are taken outside the graph: a parameter's values are replaced, in place where
+nobody else can see them, and results recorded before can no longer be differentiated.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from ..graph import Tensor
+from .gradients import clipping
+from .sharing import own_arrays
 
 Params = Iterable[Any]
 Group = dict[str, Any]
@@ -35,7 +37,7 @@ def fractions(name: str, *values: float) -> None:
 
 
 class Optimizer:
-    """Holds parameter groups and each parameter's state; a subclass defines `check` and `update`."""
+    """Holds parameter groups and each parameter's state; a subclass defines `check`, and `update` or `move`."""
 
     def __init__(self, params: Params, **defaults: Any):
         self.defaults = defaults
@@ -87,21 +89,39 @@ class Optimizer:
 
     def step(self) -> None:
         """Move every parameter that has a gradient."""
+        self._step(1.0)
+
+    def clipped_step(self, max_norm: float) -> float:
+        """Move as after `clip_grad_norm(self.parameters(), max_norm)`, with one pass less over the gradients.
+
+        They stay as they are; their norm is returned.  If it is inf or nan, nothing moves.
+        """
+        norm, factor = clipping(self.parameters(), max_norm)
+        if math.isfinite(norm):
+            self._step(factor)
+        return norm
+
+    def _step(self, scale: float) -> None:
         for group in self.param_groups:
             self.check(group)
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
+            moving = [p for p in group["params"] if p.grad is not None]
+            for p in moving:
                 if p.grad.shape != p.shape:
                     raise ValueError(f"parameter {p.name} of shape {p.shape} has a gradient of shape {p.grad.shape}")
-                values = np.array(p._array, order="C")
-                gradient = np.ascontiguousarray(p.grad._array, p.dtype).reshape(p.shape)
-                self.update(values, gradient, self.state.setdefault(p, {}), group)
-                p._array = values
+            gradients = [np.ascontiguousarray(p.grad._array, p.dtype).reshape(p.shape) for p in moving]
+            values = own_arrays(moving)
+            self.move(values, gradients, [self.state.setdefault(p, {}) for p in moving], group, scale)
+            for p, array in zip(moving, values, strict=True):
+                p._array = array
                 p.changed()
 
+    def move(self, ps: list[np.ndarray], gs: list[np.ndarray], states: list[State], group: Group, scale: float) -> None:
+        """Change the values `ps` of parameters in place by their gradients, `scale` times `gs`."""
+        for p, g, state in zip(ps, gs, states, strict=True):
+            self.update(p, g if scale == 1 else g * g.dtype.type(scale), state, group)
+
     def update(self, p: np.ndarray, g: np.ndarray, state: State, group: Group) -> None:
-        """Change the values `p` in place by the gradient `g`."""
+        """Change the values `p` of one parameter in place by its gradient `g`."""
         raise NotImplementedError
 
     # Saving
@@ -162,7 +182,7 @@ def _restored(name: str, value: Any, p: Tensor) -> Any:
     """A saved part of the state of `p`: the number of steps, or an array like p."""
     if name == "step":
         return int(value)
-    array = np.asarray(value).astype(p.dtype)
+    array = np.asarray(value).astype(p.dtype, order="C")
     if array.shape != p.shape:
         raise ValueError(f"the saved {name} of a parameter {p.name} has shape {array.shape}, expected {p.shape}")
     return array

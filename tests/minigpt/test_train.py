@@ -79,7 +79,7 @@ def test_evaluation_covers_every_window_once(text_file, tmp_path):
 def test_a_number_that_is_not_finite_stops_before_the_step(text_file, tmp_path, monkeypatch, broken):
     config = small(text_file, tmp_path / "a", eval_interval=4)
     kept = {}
-    real_loss, real_clip = minigpt.GPT.loss, training.tg.optim.clip_grad_norm
+    real_loss, real_step = minigpt.GPT.loss, training.tg.optim.AdamW.clipped_step
     calls = {"steps": 0}
 
     def loss(self, ids, targets, rng=None):
@@ -91,12 +91,14 @@ def test_a_number_that_is_not_finite_stops_before_the_step(text_file, tmp_path, 
                 return value * math.nan if broken == "loss" else value
         return value
 
-    def clip(parameters, limit):
-        norm = real_clip(parameters, limit)
-        return math.inf if calls["steps"] == 7 and broken == "gradient norm" else norm
+    def clipped_step(optimizer, limit):
+        if calls["steps"] == 7 and broken == "gradient norm":
+            p = optimizer.parameters()[0]
+            p.grad = p.grad * math.inf
+        return real_step(optimizer, limit)
 
     monkeypatch.setattr(minigpt.GPT, "loss", loss)
-    monkeypatch.setattr(training.tg.optim, "clip_grad_norm", clip)
+    monkeypatch.setattr(training.tg.optim.AdamW, "clipped_step", clipped_step)
     with pytest.raises(TrainingError, match=f"the {broken} became (nan|inf) at step 7"):
         training.train(config)
     after = kept["model"].state_dict()

@@ -258,12 +258,62 @@ def test_a_step_between_forward_and_backward_is_detected():
         loss.backward()
 
 
-def test_a_step_leaves_arrays_that_were_seen_before_alone():
-    p = nn.Parameter([1.0, 2.0])
-    seen, copy_of = p.data, p.data.copy()
-    p.grad = tg.ones(2)
-    optim.AdamW([p], lr=0.1).step()
-    assert np.array_equal(seen, copy_of) and not np.array_equal(p.data, copy_of)
+def moved(p, **settings):
+    p.grad = tg.ones(p.shape)
+    optim.AdamW([p], lr=0.1, **settings).step()
+
+
+WITNESSES = {
+    "data": lambda p: p.data,
+    "numpy": lambda p: p.numpy(),
+    "asarray": lambda p: np.asarray(p.detach()),
+    "a view of a view": lambda p: p.data[1:].reshape(-1, 1),
+    "memoryview": lambda p: memoryview(p.data),
+    "detach": lambda p: p.detach(),
+    "reshape": lambda p: p.reshape(2, 2),
+    "dlpack": lambda p: np.from_dlpack(p.detach()),
+    "another tensor": lambda p: tg.Tensor(p._array),
+    "a gradient": lambda p: tg.grad(lambda q: (q * p).sum())(tg.ones(4)),
+}
+
+
+@pytest.mark.parametrize("witness", WITNESSES)
+def test_a_step_leaves_arrays_that_were_seen_before_alone(witness):
+    p = nn.Parameter([1.0, 2.0, 3.0, 4.0])
+    moved(p)
+    seen = WITNESSES[witness](p)
+    now = lambda: np.array(seen.data if isinstance(seen, tg.Tensor) else seen)
+    values, before = now(), p.data.copy()
+    moved(p)
+    assert np.array_equal(now(), values) and not np.any(p.data == before)
+
+
+def test_a_step_copies_nothing_that_nobody_sees(monkeypatch):
+    p = nn.Parameter(np.ones((3, 4)))
+    _ = p.data, (p * p).sum()
+    (p * p).sum().backward()
+    address = p._array.ctypes.data
+    for _ in range(3):
+        moved(p)
+    assert p._array.ctypes.data == address
+    monkeypatch.delattr("sys.getrefcount")  # as on other interpreters than CPython
+    moved(p)
+    assert p._array.ctypes.data != address
+
+
+def test_arrays_that_cannot_be_written_are_copied():
+    values = np.arange(12.0).reshape(3, 4)
+    frozen = values.copy()
+    frozen.flags.writeable = False
+    for array in (values.T, values[:, ::2], frozen, np.frombuffer(values.tobytes())):
+        p = nn.Parameter(array)
+        p._array = array  # as a loader might do
+        before = array.copy()
+        optimizer = optim.AdamW([p], lr=0.1, weight_decay=0.0)
+        p.grad = tg.ones(p.shape)
+        optimizer.step()
+        np.testing.assert_array_equal(array, before)
+        np.testing.assert_allclose(p.data, before - 0.1, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["Adam", "AdamW"])
@@ -313,6 +363,49 @@ def test_clipping_at_the_edges():
     for bad in (-1.0, float("nan")):
         with pytest.raises(ValueError, match="max_norm must be"):
             optim.clip_grad_norm([q], bad)
+
+
+def test_clipping_leaves_gradients_that_were_seen_before_alone():
+    a, b, c = (nn.Parameter(np.zeros(2)) for _ in range(3))
+    shared = tg.tensor(np.array([3.0, 4.0]))
+    a.grad = b.grad = shared
+    c.grad = tg.Tensor(shared._array)
+    assert optim.clip_grad_norm([a, b, c, c], 1.0) == pytest.approx(75**0.5)
+    assert shared.data.tolist() == [3.0, 4.0]
+    for p in (a, b, c):
+        np.testing.assert_allclose(p.grad.data, np.array([3.0, 4.0]) / 75**0.5)
+    seen, address = a.grad.data, b.grad._array.ctypes.data
+    optim.clip_grad_norm([a, b, c], 0.5)
+    np.testing.assert_allclose(seen, np.array([3.0, 4.0]) / 75**0.5)
+    assert b.grad._array.ctypes.data == address
+
+
+@pytest.mark.parametrize(("name", "settings"), SETTINGS, ids=IDS)
+def test_a_clipped_step_is_clipping_and_a_step(name, settings):
+    one, two = ([nn.Parameter(w) for w in start(name, np.float64)] for _ in range(2))
+    first, second = getattr(optim, name)(one, **settings), getattr(optim, name)(two, **settings)
+    for max_norm in (0.1, 100.0, 1.0):
+        for p, q in zip(one, two, strict=True):
+            p.grad = tg.tensor(gradient(p.data, p.dtype.type(2)))
+            q.grad = tg.tensor(p.grad.data)
+        given = [q.grad.data.copy() for q in two]
+        norm = optim.clip_grad_norm(one, max_norm)
+        first.step()
+        assert second.clipped_step(max_norm) == norm
+        for p, q, g in zip(one, two, given, strict=True):
+            np.testing.assert_allclose(q.data, p.data, rtol=1e-13, atol=1e-13)
+            assert np.array_equal(q.grad.data, g)
+
+
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+def test_a_clipped_step_does_not_move_along_a_gradient_that_is_not_finite(bad):
+    p = nn.Parameter(np.ones(3))
+    optimizer = optim.AdamW([p])
+    p.grad = tg.tensor(np.array([1.0, bad, 2.0]))
+    np.testing.assert_equal(optimizer.clipped_step(1.0), bad)
+    assert p.data.tolist() == [1.0] * 3 and not optimizer.state
+    with pytest.raises(ValueError, match="max_norm must be"):
+        optimizer.clipped_step(-1.0)
 
 
 def test_decay_is_for_matrices():
