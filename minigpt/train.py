@@ -52,7 +52,6 @@ def train(config: TrainConfig) -> Result:
     out = _make_folder(config.out)
     init_rng, data_rng, dropout_rng = (np.random.default_rng(seed) for seed in np.random.SeedSequence(config.seed).spawn(3))
     model = GPT(_model_config(config, corpus), init_rng)
-    baselines = markov_losses(corpus.train, corpus.validation, corpus.tokenizer.vocab_size)
     records = []
     with open(out / "metrics.jsonl", "w", encoding="utf-8") as metrics, Display(config.max_steps) as display:
         display.say(_describe(config, corpus, model))
@@ -65,6 +64,7 @@ def train(config: TrainConfig) -> Result:
                 records.append(record)
                 _append(metrics, record)
             display.step(record)
+    baselines = markov_losses(corpus.train, corpus.validation, corpus.tokenizer.vocab_size)
     losses = {"this model": records[-1]["val_loss"], **baselines}
     write_whole(out / "loss.svg", loss_svg(records, baselines, f"minigpt on {Path(corpus.name).name}"))
     _conclude(display, config, model, corpus, losses)
