@@ -12,22 +12,8 @@ from typing import Any, Literal
 import numpy as np
 
 from . import tree
+from .cotangents import add, own, plain
 from .graph import Op, Tensor, as_tensor, order, setting, state
-
-
-class Accumulate(Op):
-    """a + b, of one shape: the one op that the calculus itself needs, for cotangents add."""
-
-    name = "accumulate"
-
-    def forward(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return a + b
-
-    def vjp(self, out: Tensor, g: Tensor, wanted: Sequence[bool]) -> list[Tensor]:
-        return [g, g]
-
-    def jvp(self, out: Tensor, tangents: Sequence[Tensor | None]) -> Tensor | None:
-        return total(tangents)
 
 
 class Alias(Op):
@@ -51,16 +37,7 @@ class Freed(Op):
     name = "freed"
 
 
-accumulate, alias, freed = Accumulate(), Alias(), Freed()
-
-
-def total(terms: Sequence[Tensor | None]) -> Tensor | None:
-    """The sum of the terms that are not None."""
-    present = [t for t in terms if t is not None]
-    out = present[0] if present else None
-    for t in present[1:]:
-        out = accumulate(out, t)
-    return out
+alias, freed = Alias(), Freed()
 
 
 def variable(x: Tensor) -> Tensor:
@@ -95,30 +72,42 @@ def pull(
     None stands for an input that the outputs do not depend on.  `differentiable` records the walk; `free` gives up
     each node, and the arrays it holds, as soon as it has been used.
     """
-    topo = order(outputs, until=inputs)
+    grads = _pulled(order(outputs, until=inputs), outputs, cotangents, inputs, differentiable, free)
+    return [plain(grads[id(x)]) if id(x) in grads else None for x in inputs]
+
+
+def _pulled(
+    topo: list[Tensor],
+    outputs: Sequence[Tensor],
+    cotangents: Sequence[Tensor],
+    inputs: Sequence[Tensor],
+    differentiable: bool,
+    free: bool,
+) -> dict[int, Tensor]:
+    """The walk of `pull` over `topo`, which it empties; the gradients by the ids of the inputs."""
     live = _descendants(topo, inputs)
     _check_usable(topo, live)
     wanted = {id(x) for x in inputs}
-    grads: dict[int, Tensor] = {}
-    for y, g in zip(outputs, cotangents, strict=True):
-        grads[id(y)] = accumulate(grads[id(y)], g) if id(y) in grads else g
     mark = nabla(state.scope) or "∇" + max([nabla(t.scope) for t in topo], default="") if differentiable else ""
+    sums: dict[int, Tensor] = {}  # for each node, of the cotangents that have come to it so far
+    for y, g in zip(outputs, cotangents, strict=True):
+        sums[id(y)] = add(sums[id(y)], g) if id(y) in sums else g
     with setting(recording=differentiable, scope=(mark,) if mark else state.scope):
         while topo:
             t = topo.pop()
             if id(t) in wanted or id(t) not in live:
                 continue
-            if id(t) in grads:
-                g = grads.pop(id(t))
+            if id(t) in sums:
+                g = plain(sums.pop(id(t)))
                 gs = _rule("vjp", t, g, [id(x) in live for x in t.inputs])
                 if state.watch is not None:
                     state.watch.cotangents(t, g, gs)
                 for x, gx in zip(t.inputs, gs, strict=True):
                     if gx is not None and id(x) in live:
-                        grads[id(x)] = accumulate(grads[id(x)], gx) if id(x) in grads else gx
+                        sums[id(x)] = add(sums[id(x)], gx) if id(x) in sums else gx
             if free:
                 t.op, t.inputs, t.params, t.saved = freed, (), {}, ()
-    return [grads.get(id(x)) for x in inputs]
+    return sums
 
 
 def push(
@@ -202,18 +191,15 @@ def backward(output: Tensor, gradient: Any = None, retain_graph: bool = False, c
     if not output.requires_grad:
         raise RuntimeError("backward() on a tensor that depends on nothing with requires_grad=True")
     seed = _seed(output, gradient)
-    leaves = [t for t in order([output]) if t.op is None and t.requires_grad]
+    topo = order([output])
+    leaves = [t for t in topo if t.op is None and t.requires_grad]
     free = not (retain_graph or create_graph)
-    grads = pull([output], [seed], leaves, differentiable=create_graph, free=free)
+    grads = _pulled(topo, [output], [seed], leaves, create_graph, free)
     with _lock, setting(recording=create_graph):
-        for x, g in zip(leaves, grads, strict=True):
-            if g is not None:
-                x.grad = _own(g, create_graph) if x.grad is None else accumulate(x.grad, g)
-
-
-def _own(g: Tensor, differentiable: bool) -> Tensor:
-    """A gradient that shares its memory with nothing else that a user may hold."""
-    return g if differentiable else Tensor(np.array(g._array))
+        for x in leaves:
+            if id(x) in grads:
+                g = grads.pop(id(x)) if create_graph else own(grads.pop(id(x)))
+                x.grad = plain(g if x.grad is None else add(x.grad, g))
 
 
 def _seed(output: Tensor, gradient: Any) -> Tensor:

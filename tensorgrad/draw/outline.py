@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..autodiff import accumulate, freed, nabla
+from ..autodiff import freed, nabla
+from ..cotangents import accumulate
 from ..graph import Tensor, order
 
 Path = tuple[str, ...]

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from ..graph import Tensor, as_tensor, setting, state, tensor
+from ..graph import Tensor, as_tensor, state, tensor
 
 
 class Parameter(Tensor):
@@ -99,7 +99,9 @@ class Module:
         raise TypeError(f"{type(self).__name__} defines no forward")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with setting(scope=(*state.scope, self._name or type(self).__name__)):
+        outside = state.scope
+        state.scope = (*outside, self._name or type(self).__name__)
+        try:
             for hook in list(self._pre_hooks.values()):
                 changed = hook(self, args)
                 if changed is not None:
@@ -109,6 +111,8 @@ class Module:
                 changed = hook(self, args, out)
                 out = out if changed is None else changed
             return out
+        finally:
+            state.scope = outside
 
     def register_forward_pre_hook(self, hook: Callable) -> HookHandle:
         """Call hook(module, args) before each call; what it returns, unless None, replaces the positional arguments."""

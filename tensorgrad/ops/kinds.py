@@ -21,7 +21,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..autodiff import pull, push, total, variable, zeros_like
+from ..autodiff import pull, push, variable, zeros_like
+from ..cotangents import Fresh, total
 from ..graph import Op, Tensor, as_tensor, setting, state
 from .gradient import Gradients
 
@@ -127,6 +128,7 @@ class Kernel(Protocol):
 
     A kernel may also have `tangent(ts, y, saved, *arrays) -> dy` and `backward_tangent(tg, ts, g, y, saved, *arrays)`, the
     tangents of what its two functions return as g moves along tg and the arrays along ts (None for what does not move).
+    The arrays that `backward` returns are new ones: the engine adds to them in place.
     """
 
     def forward(self, *arrays: Any, **params: Any) -> tuple[np.ndarray, tuple[np.ndarray, ...]]: ...
@@ -157,7 +159,7 @@ class Fused(Op):
         if not state.recording:
             arrays = [x._array for x in out.inputs]
             gs = self.kernel.backward(g._array, out._array, out.saved, *arrays, **out.params)
-            return [Tensor(a) if want else None for a, want in zip(gs, wanted, strict=True)]
+            return [Fresh(a) if want else None for a, want in zip(gs, wanted, strict=True)]
         if state.enclosing == "forward" and hasattr(self.kernel, "backward_tangent"):
             return Gradients(self.name, self.body, self.kernel, out).nodes(g, out.inputs, wanted)
         xs = [variable(x) if want else x for x, want in zip(out.inputs, wanted, strict=True)]

@@ -102,7 +102,7 @@ class _ExtremeKernel:
         return np.asarray(self.find(x, axis=axes, keepdims=keepdims)), ()
 
     def backward(self, g, y, saved, x, *, axes, keepdims):
-        return (g.reshape(_kept(x.shape, axes)) * _weights(x, y, axes),)
+        return (np.asarray(g.reshape(_kept(x.shape, axes)) * _weights(x, y, axes)),)
 
     def definition(self, x: Any, axes: tuple[int, ...], keepdims: bool) -> Tensor:
         x = as_tensor(x)
