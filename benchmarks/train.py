@@ -1,8 +1,10 @@
-"""A training step (forward, backward, clip, AdamW) of GPT-2 shapes against the same model in PyTorch, and the time to start.
+"""A training step (forward, backward, clip, AdamW) of GPT-2 shapes against nanoGPT's in PyTorch, and against the machine's limit.
 
-    python benchmarks/train.py [--shapes nano baby gpt2] [--steps 30] [--rounds 3] [--no-start]
+    python benchmarks/train.py [--shape nano,baby,gpt2] [--compile] [--busy] [--data FILE]
 
-Both sides have the same weights and batches; each runs in its own process, in turn.  PyTorch is optional.
+Both sides have the same weights and batch, must report the same losses, and run in processes of their own, in turn.  --busy
+times the steps again while another process uses up one core; --data times `minigpt train --data FILE` as a whole against the
+same training in PyTorch.  Without PyTorch there are our figures alone.
 """
 
 from __future__ import annotations
@@ -11,70 +13,62 @@ import argparse
 import importlib.util
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from turns import in_turns, machine, milliseconds, ratio, table
+from limit import limit
+from shapes import SHAPES, Shape
+from turns import busy_core, in_turns, machine, milliseconds, ratio, report, shape_names, table
 
-SHAPES = {
-    "nano": dict(layers=4, heads=4, width=128, context=64, batch=12, vocab=65),
-    "baby": dict(layers=6, heads=6, width=384, context=256, batch=16, vocab=65),
-    "gpt2": dict(layers=12, heads=12, width=768, context=64, batch=4, vocab=50304),
-}
-
-
-def flops(layers: int, heads: int, width: int, context: int, batch: int, vocab: int) -> float:
-    """Matrix-product operations of forward and backward: 6 per weight and token, and 12 T C per layer and token of attention."""
-    tokens = batch * context
-    weights = layers * 12 * width * width + vocab * width
-    return tokens * (6.0 * weights + layers * 12 * context * width)
+STEPS = {"nano": 60, "baby": 4, "gpt2": 5}  # timed by each process, after WARM_UP others
+WARM_UP = 3
+AGREEMENT = 1e-5  # relative, of the first two losses
+OURS = "tensorgrad"
+Runs = dict[str, list[dict[str, Any]]]
 
 
-def batch_of(shape: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(1)
-    size = (shape["batch"], shape["context"])
-    return rng.integers(0, shape["vocab"], size), rng.integers(0, shape["vocab"], size)
-
-
-def our_step(shape: dict[str, int]) -> Callable[[], float]:
-    import tensorgrad as tg
+def our_model(shape: Shape) -> Any:
     from minigpt.models.gpt import GPT, GPTConfig
 
-    config = GPTConfig(shape["vocab"], shape["context"], shape["layers"], shape["heads"], shape["width"])
-    model = GPT(config, np.random.default_rng(0))
+    config = GPTConfig(shape.vocab, shape.context, shape.layers, shape.heads, shape.width)
+    return GPT(config, np.random.default_rng(0))
+
+
+def our_step(shape: Shape, weights: Path) -> Callable[[], float]:
+    import tensorgrad as tg
+
+    model = our_model(shape)
+    with np.load(weights) as arrays:
+        model.load_state_dict(dict(arrays))
     optimizer = tg.optim.AdamW(tg.optim.decay_groups(model, 0.1), lr=1e-3, betas=(0.9, 0.99))
-    ids, targets = batch_of(shape)
+    ids, targets = shape.ids_and_targets()
 
     def step() -> float:
         optimizer.zero_grad()
         loss = model.loss(ids, targets)
         loss.backward()
-        tg.optim.clip_grad_norm(model.parameters(), 1.0)
-        optimizer.step()
+        optimizer.clipped_step(1.0)
         return loss.item()
 
     return step
 
 
-def torch_step(shape: dict[str, int], compiled: bool) -> Callable[[], float]:
+def torch_step(shape: Shape, weights: Path, compiled: bool) -> Callable[[], float]:
     import torch
-    from torch_gpt import TorchGPT
+    from torch_gpt import TorchGPT, decay_groups
 
-    from minigpt.models.gpt import GPT, GPTConfig
-
-    config = GPTConfig(shape["vocab"], shape["context"], shape["layers"], shape["heads"], shape["width"])
-    weights = GPT(config, np.random.default_rng(0)).state_dict()
-    model = TorchGPT(shape["vocab"], shape["context"], shape["layers"], shape["heads"], shape["width"], flash=True)
-    model.load_state_dict({name: torch.from_numpy(a) for name, a in weights.items()})
-    decayed = [p for p in model.parameters() if p.dim() >= 2]
-    others = [p for p in model.parameters() if p.dim() < 2]
-    groups = [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.99))
-    ids, targets = (torch.from_numpy(a) for a in batch_of(shape))
+    model = TorchGPT(shape.vocab, shape.context, shape.layers, shape.heads, shape.width, flash=True)
+    with np.load(weights) as arrays:
+        model.load_state_dict({name: torch.from_numpy(a) for name, a in arrays.items()})
+    optimizer = torch.optim.AdamW(decay_groups(model, 0.1), lr=1e-3, betas=(0.9, 0.99))
+    ids, targets = (torch.from_numpy(a) for a in shape.ids_and_targets())
     loss_of = torch.compile(model.loss) if compiled else model.loss
 
     def step() -> float:
@@ -88,69 +82,132 @@ def torch_step(shape: dict[str, int], compiled: bool) -> Callable[[], float]:
     return step
 
 
-STEPS = {"tensorgrad": our_step, "torch": lambda s: torch_step(s, False), "torch.compile": lambda s: torch_step(s, True)}
-
-
-def work(side: str, shape: str, count: int) -> None:
-    """One process's part: three steps to warm up, then the seconds of `count` more; the loss goes to standard error."""
-    step = STEPS[side](SHAPES[shape])
-    losses = [step() for _ in range(3)]
-    seconds = []
-    for _ in range(count):
+def work(side: str, name: str, weights: Path) -> None:
+    """One process's part: the weights for everybody, or the seconds and losses of one side's steps."""
+    shape = SHAPES[name]
+    if side == "weights":
+        np.savez(weights, **our_model(shape).state_dict())
+        return report()
+    step = our_step(shape, weights) if side == OURS else torch_step(shape, weights, side == "torch.compile")
+    losses, seconds = [step() for _ in range(WARM_UP)], []
+    for _ in range(STEPS[name]):
         started = time.perf_counter()
         losses.append(step())
         seconds.append(time.perf_counter() - started)
-    print(f"{side} {shape}: loss {losses[0]:.6f} -> {losses[-1]:.6f}", file=sys.stderr)
-    print(json.dumps(seconds))
+    report(seconds=seconds, losses=losses)
 
 
-def seconds_to_first_step(cache: str) -> float:
-    """Wall time from typing `minigpt train` to the report of its first step."""
+def timed(sides: list[str], name: str, rounds: int) -> Runs:
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "minigpt", "train", "--max-steps", "1", "--out", folder]
-        started = time.perf_counter()
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "NUMBA_CACHE_DIR": cache}
-        ) as process:
-            assert process.stdout is not None
-            for line in process.stdout:
-                if line.startswith("step 1/"):
-                    took = time.perf_counter() - started
-                    process.kill()
-                    return took
-    raise SystemExit("minigpt train reported no first step")
+        weights = str(Path(folder, "weights.npz"))
+        commands = {side: [__file__, "--work", side, name, weights] for side in ["weights", *sides]}
+        in_turns({"weights": commands.pop("weights")}, 1)
+        return in_turns(commands, rounds)
+
+
+def all_seconds(runs: Runs) -> dict[str, list[float]]:
+    return {side: [s for run in given for s in run["seconds"]] for side, given in runs.items()}
+
+
+def disagreement(runs: Runs) -> float:
+    """The largest relative difference between our losses of the first two steps and a peer's."""
+    wanted = np.array(runs[OURS][0]["losses"][:2])
+    given = [np.array(run["losses"][:2]) for side in runs.values() for run in side]
+    return max(float(np.max(np.abs(losses / wanted - 1))) for losses in given)
+
+
+def versus(seconds: dict[str, list[float]]) -> list[str]:
+    """Cells: our time, then each peer's and the ratio."""
+    ours = seconds[OURS]
+    peers = [times for side, times in seconds.items() if side != OURS]
+    return [milliseconds(ours), *[cell for times in peers for cell in (milliseconds(times), ratio(ours, times))]]
+
+
+def against_limit(name: str, runs: Runs) -> list[str]:
+    """Cells: what a step computes, the fastest it could be and the share of that reached, and peak memory."""
+    shape, best = SHAPES[name], min(all_seconds(runs)[OURS])
+    found = limit(name)
+    peaks = [statistics.median(run["peak"] or 0 for run in given) / 1e6 for given in runs.values()]
+    return [
+        name,
+        f"{shape.flops / 1e9:,.1f}",
+        f"{shape.flops / best / 1e9:.0f}",
+        ", ".join(f"{library} {rate / 1e9:.0f}" for library, rate in found.rates.items()),
+        f"{found.bandwidth / 1e9:.0f}",
+        f"{found.seconds * 1e3:,.1f}",
+        f"{found.seconds / best:.0%}",
+        *[f"{peak:,.0f}" for peak in peaks],
+        *[f"{peaks[0] / peak:.2f}" for peak in peaks[1:]],
+    ]
+
+
+def steps(names: list[str], peers: list[str], rounds: int, busy: bool) -> None:
+    """Print the tables of a step, and stop if the losses differ."""
+    sides = [OURS, *peers]
+    titles = ["shape", f"{OURS}, ms", *[title for peer in peers for title in (f"{peer}, ms", f"{peer} / {OURS}")]]
+    runs = {name: timed(sides, name, rounds) for name in names}
+    print("\nA training step, minimum / median\n")
+    print(table(titles, [[name, *versus(all_seconds(runs[name]))] for name in names]))
+    for name in names:
+        differ = disagreement(runs[name])
+        if not differ <= AGREEMENT:
+            raise SystemExit(f"{name}: the losses of the first two steps differ by {differ:.1e} of their size")
+        if peers:
+            print(f"\n{name}: the losses of the first two steps differ by at most {differ:.0e} of their size.")
+    print("\nThe same against the limit, and the most memory each process held\n")
+    peaks = [f"{side}, MB" for side in sides] + [f"{OURS} / {peer}" for peer in peers]
+    head = ["shape", "GFLOP", "GFLOP/s", "best product, GFLOP/s", "memory, GB/s", "limit, ms", "reached", *peaks]
+    print(table(head, [against_limit(name, runs[name]) for name in names]))
+    if busy:
+        with busy_core():
+            slowed = {name: all_seconds(timed(sides, name, rounds)) for name in names}
+        print("\nWith another process on one core\n")
+        print(
+            table([*titles, "slower by"], [[name, *versus(slowed[name]), slowdown(runs[name], slowed[name])] for name in names])
+        )
+
+
+def slowdown(quiet: Runs, slowed: dict[str, list[float]]) -> str:
+    medians = {side: statistics.median(times) / statistics.median(slowed[side]) for side, times in all_seconds(quiet).items()}
+    return ", ".join(f"{side} {1 / share:.2f}" for side, share in medians.items())
+
+
+def whole_command(data: str, peers: bool) -> str:
+    """Wall time of a training from the command line, imports, evaluations and saved files included."""
+    rows, walls = [], []
+    with tempfile.TemporaryDirectory() as out:
+        ours = ["-m", "minigpt", "train", "--data", data, "--out", out]
+        theirs = [str(Path(__file__).with_name("torch_train.py")), "--data", data, "--out", out]
+        for side, command in [(OURS, ours)] + [("torch", theirs)] * peers:
+            started = time.perf_counter()
+            subprocess.run([sys.executable, *command], check=True, stdout=subprocess.DEVNULL)
+            walls.append(time.perf_counter() - started)
+            last = json.loads(Path(out, "metrics.jsonl").read_text().splitlines()[-1])
+            rows.append([side, f"{walls[-1]:.1f}", f"{walls[-1] / walls[0]:.2f}", str(last["step"]), f"{last['val_loss']:.3f}"])
+    return table(["`minigpt train --data FILE`", "seconds", f"/ {OURS}", "steps", "validation loss"], rows)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["nano"])
-    parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--shape", type=shape_names(SHAPES), default=["nano"], help="one or more of nano,baby,gpt2")
+    parser.add_argument("--rounds", type=int, default=3, help="processes of each side")
     parser.add_argument("--compile", action="store_true", help="torch.compile too")
-    parser.add_argument("--no-start", action="store_true", help="leave out the time to the first step")
-    parser.add_argument("--work", nargs=2, metavar=("SIDE", "SHAPE"), help=argparse.SUPPRESS)
+    parser.add_argument("--busy", action="store_true", help="again while another process uses up one core")
+    parser.add_argument("--data", metavar="FILE", help="time the whole training command on this text")
+    parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
-        return work(*options.work, options.steps)
+        side, name, weights = options.work
+        return work(side, name, Path(weights))
+    os.environ.setdefault("PYTHONPATH", str(Path(__file__).parents[1]))
     print(machine())
-    peers = ["torch"] + ["torch.compile"] * options.compile if importlib.util.find_spec("torch") else []
-    rows = []
-    for shape in options.shapes:
-        commands = {side: [__file__, "--work", side, shape, "--steps", str(options.steps)] for side in ["tensorgrad", *peers]}
-        times = in_turns(commands, options.rounds)
-        ours = times["tensorgrad"]
-        rate = flops(**SHAPES[shape]) / min(ours) / 1e9
-        cells = [cell for peer in peers for cell in (milliseconds(times[peer]), ratio(ours, times[peer]))]
-        rows.append([shape, milliseconds(ours), f"{rate:.0f}", *cells])
-    titles = [title for peer in peers for title in (f"{peer}, ms", f"{peer} / tensorgrad")]
-    print("\nA training step (minimum / median)\n")
-    print(table(["shape", "tensorgrad, ms", "GFLOP/s", *titles], rows))
-    if not options.no_start:
-        with tempfile.TemporaryDirectory() as cache:
-            os.chmod(cache, 0o700)
-            cold, warm = seconds_to_first_step(cache), seconds_to_first_step(cache)
-        print("\nFrom `minigpt train` to the first step\n")
-        print(table(["kernel cache", "seconds"], [["empty", f"{cold:.1f}"], ["warm", f"{warm:.1f}"]]))
+    installed = importlib.util.find_spec("torch") is not None
+    if not installed:
+        print("\nPyTorch is not installed: no peers.")
+    peers = (["torch"] + ["torch.compile"] * options.compile) if installed else []
+    steps(options.shape, peers, options.rounds, options.busy)
+    if options.data:
+        print("\n" + whole_command(options.data, installed))
 
 
 if __name__ == "__main__":
