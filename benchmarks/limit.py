@@ -36,7 +36,7 @@ class Limit:
 def limit(name: str) -> Limit:
     """Measured in processes of their own, one for each library and one for the memory."""
     libraries = ["tensorgrad", "numpy"] + ["torch"] * bool(importlib.util.find_spec("torch"))
-    runs = in_turns({work: [__file__, "--work", work, "--shape", name] for work in [*libraries, "memory"]}, rounds=2)
+    runs = in_turns({work: [__file__, "--work", work, "--shape", name] for work in [*libraries, "memory"]}, rounds=1)
     best = {work: max(run["rate"] for run in given) for work, given in runs.items()}
     bandwidth = best.pop("memory")
     shape = SHAPES[name]

@@ -27,8 +27,8 @@ from limit import limit
 from shapes import SHAPES, Shape
 from turns import busy_core, in_turns, machine, milliseconds, ratio, report, shape_names, table
 
-STEPS = {"nano": 60, "baby": 4, "gpt2": 5}  # timed by each process, after WARM_UP others
-WARM_UP = 3
+STEPS = {"nano": 60, "baby": 3, "gpt2": 3}  # timed by each process, after WARM_UP others
+WARM_UP = 2
 AGREEMENT = 1e-5  # relative, of the first two losses
 OURS = "tensorgrad"
 Runs = dict[str, list[dict[str, Any]]]
@@ -41,12 +41,10 @@ def our_model(shape: Shape) -> Any:
     return GPT(config, np.random.default_rng(0))
 
 
-def our_step(shape: Shape, weights: Path) -> Callable[[], float]:
+def our_step(shape: Shape) -> Callable[[], float]:
     import tensorgrad as tg
 
     model = our_model(shape)
-    with np.load(weights) as arrays:
-        model.load_state_dict(dict(arrays))
     optimizer = tg.optim.AdamW(tg.optim.decay_groups(model, 0.1), lr=1e-3, betas=(0.9, 0.99))
     ids, targets = shape.ids_and_targets()
 
@@ -83,12 +81,12 @@ def torch_step(shape: Shape, weights: Path, compiled: bool) -> Callable[[], floa
 
 
 def work(side: str, name: str, weights: Path) -> None:
-    """One process's part: the weights for everybody, or the seconds and losses of one side's steps."""
+    """One process's part: our initial weights for the peers, or the seconds and losses of one side's steps."""
     shape = SHAPES[name]
     if side == "weights":
         np.savez(weights, **our_model(shape).state_dict())
         return report()
-    step = our_step(shape, weights) if side == OURS else torch_step(shape, weights, side == "torch.compile")
+    step = our_step(shape) if side == OURS else torch_step(shape, weights, side == "torch.compile")
     losses, seconds = [step() for _ in range(WARM_UP)], []
     for _ in range(STEPS[name]):
         started = time.perf_counter()
@@ -100,9 +98,8 @@ def work(side: str, name: str, weights: Path) -> None:
 def timed(sides: list[str], name: str, rounds: int) -> Runs:
     with tempfile.TemporaryDirectory() as folder:
         weights = str(Path(folder, "weights.npz"))
-        commands = {side: [__file__, "--work", side, name, weights] for side in ["weights", *sides]}
-        in_turns({"weights": commands.pop("weights")}, 1)
-        return in_turns(commands, rounds)
+        in_turns({"weights": [__file__, "--work", "weights", name, weights]}, 1)
+        return in_turns({side: [__file__, "--work", side, name, weights] for side in sides}, rounds)
 
 
 def all_seconds(runs: Runs) -> dict[str, list[float]]:
@@ -141,35 +138,39 @@ def against_limit(name: str, runs: Runs) -> list[str]:
     ]
 
 
-def steps(names: list[str], peers: list[str], rounds: int, busy: bool) -> None:
+def titles(sides: list[str]) -> list[str]:
+    return ["shape", f"{OURS}, ms", *[title for peer in sides[1:] for title in (f"{peer}, ms", f"{peer} / {OURS}")]]
+
+
+def steps(names: list[str], sides: list[str], rounds: int) -> dict[str, Runs]:
     """Print the tables of a step, and stop if the losses differ."""
-    sides = [OURS, *peers]
-    titles = ["shape", f"{OURS}, ms", *[title for peer in peers for title in (f"{peer}, ms", f"{peer} / {OURS}")]]
     runs = {name: timed(sides, name, rounds) for name in names}
     print("\nA training step, minimum / median\n")
-    print(table(titles, [[name, *versus(all_seconds(runs[name]))] for name in names]))
+    print(table(titles(sides), [[name, *versus(all_seconds(runs[name]))] for name in names]))
     for name in names:
         differ = disagreement(runs[name])
         if not differ <= AGREEMENT:
             raise SystemExit(f"{name}: the losses of the first two steps differ by {differ:.1e} of their size")
-        if peers:
+        if len(sides) > 1:
             print(f"\n{name}: the losses of the first two steps differ by at most {differ:.0e} of their size.")
     print("\nThe same against the limit, and the most memory each process held\n")
-    peaks = [f"{side}, MB" for side in sides] + [f"{OURS} / {peer}" for peer in peers]
+    peaks = [f"{side}, MB" for side in sides] + [f"{OURS} / {peer}" for peer in sides[1:]]
     head = ["shape", "GFLOP", "GFLOP/s", "best product, GFLOP/s", "memory, GB/s", "limit, ms", "reached", *peaks]
     print(table(head, [against_limit(name, runs[name]) for name in names]))
-    if busy:
-        with busy_core():
-            slowed = {name: all_seconds(timed(sides, name, rounds)) for name in names}
-        print("\nWith another process on one core\n")
-        print(
-            table([*titles, "slower by"], [[name, *versus(slowed[name]), slowdown(runs[name], slowed[name])] for name in names])
-        )
+    return runs
 
 
-def slowdown(quiet: Runs, slowed: dict[str, list[float]]) -> str:
-    medians = {side: statistics.median(times) / statistics.median(slowed[side]) for side, times in all_seconds(quiet).items()}
-    return ", ".join(f"{side} {1 / share:.2f}" for side, share in medians.items())
+def with_a_busy_core(quiet: dict[str, Runs], sides: list[str]) -> None:
+    """Print the table of the same steps beside another process."""
+    with busy_core():
+        slowed = {name: all_seconds(timed(sides, name, 1)) for name in quiet}
+    rows = []
+    for name, seconds in slowed.items():
+        before = all_seconds(quiet[name])
+        slower = [f"{statistics.median(times) / statistics.median(before[side]):.2f}" for side, times in seconds.items()]
+        rows.append([name, *versus(seconds), *slower])
+    print("\nWith another process on one core, and the medians as multiples of those above\n")
+    print(table([*titles(sides), *[f"{side} slower by" for side in sides]], rows))
 
 
 def whole_command(data: str, peers: bool) -> str:
@@ -204,8 +205,10 @@ def main() -> None:
     installed = importlib.util.find_spec("torch") is not None
     if not installed:
         print("\nPyTorch is not installed: no peers.")
-    peers = (["torch"] + ["torch.compile"] * options.compile) if installed else []
-    steps(options.shape, peers, options.rounds, options.busy)
+    sides = [OURS] + ["torch"] * installed
+    runs = steps(options.shape, sides + ["torch.compile"] * (installed and options.compile), options.rounds)
+    if options.busy:
+        with_a_busy_core(runs, sides)
     if options.data:
         print("\n" + whole_command(options.data, installed))
 
