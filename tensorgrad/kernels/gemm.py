@@ -17,7 +17,8 @@ ROWS x 2 vectors of C in registers: one step of k loads 2 vectors of B and ROWS 
 and C is touched once per DEPTH steps. Registers bound ROWS: 12 x 2 sums + 2 of B + 1 of A <= 32, or 6 x 2 + 3 <= 16.
 Around it (Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008, sections 4 and 5), blocks
 keep what is reused near: panels of B, DEPTH x 2 vectors and contiguous, are packed into the second-level cache and each
-serves every row of A; a tile's rows of A stay in the first level while all panels pass.
+serves every row of A; a tile's rows of A stay in the first level while all panels pass. What
+is needed next (a tile's C, the next tile's A, the next panel's B) is asked for early.
 
 Every element of C is summed over k in one order, which depends on m = 1, n = 1 and k alone: no split over tiles, panels
 or threads of a product changes a bit of it.
@@ -32,6 +33,7 @@ from numba.extending import intrinsic
 from numba.np.numpy_support import from_dtype
 
 from tensorgrad.kernels.jit import code_address, inline, serial
+from tensorgrad.kernels.simd import integer
 from tensorgrad.kernels.tiles import (
     DOTS,
     PANEL,
@@ -44,6 +46,7 @@ from tensorgrad.kernels.tiles import (
     item_size,
     pack_columns,
     pack_rows,
+    prefetch,
     tile,
     wide_row,
 )
@@ -58,7 +61,7 @@ SCRATCH = DEPTH * BLOCK_COLUMNS + (DEPTH + ROWS) * (BLOCK_ROWS + 2 * ROWS * 8 + 
 @functools.cache
 def gemm_address(dtype: np.dtype) -> int:
     """Of the product's machine code for float32 or float64; compiles it on first use."""
-    return code_address(_gemm, (from_dtype(dtype), *[types.int64] * 12))
+    return code_address(_gemm, (from_dtype(dtype), *[types.int64] * 15))
 
 
 @intrinsic
@@ -66,36 +69,52 @@ def gemm_block(typing, gemm, beta, m, n, k, a, ars, acs, b, brs, bcs, c, crs, sc
     """C = A B + beta C, by the compiled product at the address `gemm`; the arguments are described above."""
 
     def emit(context, builder, signature, args):
-        function = ir.FunctionType(ir.VoidType(), [arg.type for arg in args[1:]])
-        builder.call(builder.inttoptr(args[0], function.as_pointer()), args[1:])
+        _emit_call(builder, [*args, args[11], args[12], integer(0)])
         return context.get_dummy_value()
 
     return types.void(types.int64, beta, *[types.int64] * 12), emit
 
 
+@intrinsic
+def gemm_plus(typing, gemm, beta, m, n, k, a, ars, acs, b, brs, bcs, c, crs, scratch, s, srs, bias):
+    """C = A B + beta S + bias, the same with S, whose rows are srs bytes apart, in place of the old C; it may be C itself. bias
+    is the address of n numbers, or 0."""
+
+    def emit(context, builder, signature, args):
+        _emit_call(builder, args)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, beta, *[types.int64] * 15), emit
+
+
+def _emit_call(builder, args):
+    function = ir.FunctionType(ir.VoidType(), [arg.type for arg in args[1:]])
+    builder.call(builder.inttoptr(args[0], function.as_pointer()), args[1:])
+
+
 @serial
-def _gemm(beta, m, n, k, a, ars, acs, b, brs, bcs, c, crs, scratch):
+def _gemm(beta, m, n, k, a, ars, acs, b, brs, bcs, c, crs, scratch, s, srs, bias):
     size = item_size(beta)
     if m == 1 and acs == size and brs == size:
-        _matrix_vector(beta, n, k, b, bcs, a, c, size)
+        _matrix_vector(beta, n, k, b, bcs, a, c, size, s, size, bias, size)
     elif n == 1 and acs == size and brs == size:
-        _matrix_vector(beta, m, k, a, ars, b, c, crs)
+        _matrix_vector(beta, m, k, a, ars, b, c, crs, s, srs, bias, 0)
     else:
-        _matrix_matrix(beta, m, n, k, a, ars, acs, b, brs, bcs, c, crs, (scratch + 63) // 64 * 64)
+        _matrix_matrix(beta, m, n, k, a, ars, acs, b, brs, bcs, c, crs, (scratch + 63) // 64 * 64, s, srs, bias)
 
 
 @inline
-def _matrix_vector(beta, n, k, w, wrs, x, y, ys):
-    """y = beta y + W x; W is (n, k) with contiguous rows, x is contiguous."""
+def _matrix_vector(beta, n, k, w, wrs, x, y, ys, s, ss, bias, biass):
+    """y = W x + beta s + bias; W is (n, k) with contiguous rows, x is contiguous."""
     done = n // DOTS * DOTS
     for i in range(0, done, DOTS):
-        dot_rows(beta, k, w + i * wrs, wrs, x, y + i * ys, ys)
+        dot_rows(beta, k, w + i * wrs, wrs, x, y + i * ys, ys, s + i * ss, ss, _beyond(bias, i * biass), biass)
     for i in range(done, n):
-        dot_row(beta, k, w + i * wrs, wrs, x, y + i * ys, ys)
+        dot_row(beta, k, w + i * wrs, wrs, x, y + i * ys, ys, s + i * ss, ss, _beyond(bias, i * biass), biass)
 
 
 @inline
-def _matrix_matrix(beta, m, n, k, a, ars, acs, b, brs, bcs, c, crs, scratch):
+def _matrix_matrix(beta, m, n, k, a, ars, acs, b, brs, bcs, c, crs, scratch, s, srs, bias):
     size = item_size(beta)
     columns = BLOCK_COLUMNS // size
     blocks = (k + DEPTH - 1) // DEPTH
@@ -106,26 +125,42 @@ def _matrix_matrix(beta, m, n, k, a, ars, acs, b, brs, bcs, c, crs, scratch):
             kc = min(depth, k - k0)
             keep = beta if k0 == 0 else type(beta)(1)
             a_block, b_block, c_block = a + k0 * acs, b + k0 * brs + n0 * bcs, c + n0 * size
+            addend = (s + n0 * size, srs, _beyond(bias, n0 * size)) if k0 == 0 else (c_block, crs, 0)
             done = 0
             if m <= ROWS and bcs == size:
-                done = _unpacked(keep, m, nc, kc, a_block, ars, acs, b_block, brs, c_block, crs)
+                done = _unpacked(keep, m, nc, kc, a_block, ars, acs, b_block, brs, c_block, crs, addend)
             if done < nc:
                 _pack(beta, kc, nc - done, b_block + done * bcs, brs, bcs, scratch)
-                _rows_by_panels(keep, m, nc - done, kc, a_block, ars, acs, scratch, c_block + done * size, crs)
+                addend = _shifted(addend, 0, done * size)
+                _rows_by_panels(keep, m, nc - done, kc, a_block, ars, acs, scratch, c_block + done * size, crs, addend)
 
 
 @inline
-def _unpacked(beta, m, n, k, a, ars, acs, b, brs, c, crs):
-    """C = beta C + A B for so few rows that packing B, whose rows are contiguous, would cost more than it saves; in the
+def _beyond(bias, offset):
+    """The address of a bias further on, 0 if there is none."""
+    return bias + offset if bias != 0 else 0
+
+
+@inline
+def _shifted(addend, row, offset):
+    """What is added to the part of C that begins at this row and byte."""
+    s, srs, bias = addend
+    return s + row * srs + offset, srs, _beyond(bias, offset)
+
+
+@inline
+def _unpacked(beta, m, n, k, a, ars, acs, b, brs, c, crs, addend):
+    """C = A B + beta S + bias for so few rows that packing B, whose rows are contiguous, would cost more than it saves; in the
     columns that fill panels. Returns their number."""
     size = item_size(beta)
     done = 0
     if m == 1:
         for j in range(0, n - WIDE * WIDTH // size + 1, WIDE * WIDTH // size):
-            wide_row(beta, n, k, a, acs, b + j * size, brs, c + j * size)
+            s, _, bias = _shifted(addend, 0, j * size)
+            wide_row(beta, n, k, a, acs, b + j * size, brs, c + j * size, s, bias)
             done = j + WIDE * WIDTH // size
     for j in range(done, n - PANEL // size + 1, PANEL // size):
-        tile(beta, m, n, k, a, ars, acs, b + j * size, brs, c + j * size, crs)
+        tile(beta, m, n, k, a, ars, acs, b + j * size, brs, c + j * size, crs, *_shifted(addend, 0, j * size))
         done = j + PANEL // size
     return done
 
@@ -144,8 +179,8 @@ def _pack(beta, k, n, b, brs, bcs, panels):
 
 
 @inline
-def _rows_by_panels(beta, m, n, k, a, ars, acs, panels, c, crs):
-    """C = beta C + A B for packed B, a block of A's rows at a time, copied where its own layout is unkind."""
+def _rows_by_panels(beta, m, n, k, a, ars, acs, panels, c, crs, addend):
+    """C = A B + beta S + bias for packed B, a block of A's rows at a time, copied where its own layout is unkind."""
     size = item_size(beta)
     copies = n * size > 384 and (abs(acs) > 1024 if acs != size else ars % 1024 == 0)
     block = panels + DEPTH * BLOCK_COLUMNS
@@ -153,15 +188,15 @@ def _rows_by_panels(beta, m, n, k, a, ars, acs, panels, c, crs):
     blocks = (m + most - 1) // most
     rows = ((m + blocks - 1) // blocks + ROWS - 1) // ROWS * ROWS
     for m0 in range(0, m, rows):
-        mc = min(rows, m - m0)
+        mc, added = min(rows, m - m0), _shifted(addend, m0, 0)
         if not copies:
-            _tiles(beta, mc, n, k, a + m0 * ars, ars, acs, panels, c + m0 * crs, crs)
+            _tiles(beta, mc, n, k, a + m0 * ars, ars, acs, panels, c + m0 * crs, crs, added)
         elif acs == size:
             _copy(mc, k * size, a + m0 * ars, ars, block, DEPTH * size + PADDING)
-            _tiles(beta, mc, n, k, block, DEPTH * size + PADDING, size, panels, c + m0 * crs, crs)
+            _tiles(beta, mc, n, k, block, DEPTH * size + PADDING, size, panels, c + m0 * crs, crs, added)
         else:
             _copy(k, mc * size, a + m0 * ars, acs, block, (most + ROWS) * size + PADDING)
-            _tiles(beta, mc, n, k, block, size, (most + ROWS) * size + PADDING, panels, c + m0 * crs, crs)
+            _tiles(beta, mc, n, k, block, size, (most + ROWS) * size + PADDING, panels, c + m0 * crs, crs, added)
 
 
 @inline
@@ -171,11 +206,29 @@ def _copy(rows, length, source, srs, target, trs):
 
 
 @inline
-def _tiles(beta, m, n, k, a, ars, acs, panels, c, crs):
+def _tiles(beta, m, n, k, a, ars, acs, panels, c, crs, addend):
+    """A tile's rows of A at a time; meanwhile the cache fetches those of the next."""
     size = item_size(beta)
     tiles = (m + ROWS - 1) // ROWS
     for t in range(tiles):
         i, end = m * t // tiles, m * (t + 1) // tiles  # equal tiles: 13 rows are 6 + 7, not 12 + 1
         for j in range(0, n, PANEL // size):
             columns, panel = min(PANEL // size, n - j), panels + j * k * size
-            tile(beta, end - i, columns, k, a + i * ars, ars, acs, panel, PANEL, c + i * crs + j * size, crs)
+            if t + 1 < tiles:
+                _prefetch_share(beta, m * (t + 2) // tiles - end, k, a + end * ars, ars, acs, j, n)
+            here, added = c + i * crs + j * size, _shifted(addend, i, j * size)
+            tile(beta, end - i, columns, k, a + i * ars, ars, acs, panel, PANEL, here, crs, *added)
+
+
+@inline
+def _prefetch_share(beta, m, k, a, ars, acs, j, n):
+    """Ask for the share of A that falls to the panel at column j of n."""
+    size = item_size(beta)
+    following = min(j + PANEL // size, n)
+    if acs == size:
+        for i in range(m * j // n, m * following // n):
+            for line in range(0, k * size, 64):
+                prefetch(beta, a + i * ars + line)
+    else:
+        for i in range(k * j // n, k * following // n):
+            prefetch(beta, a + i * acs)

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange, types
 
-from tensorgrad.kernels.gemm import SCRATCH, gemm_address, gemm_block
+from tensorgrad.kernels.gemm import SCRATCH, gemm_address, gemm_plus
 from tensorgrad.kernels.jit import SMALL, THREADS, config, inline, parallel
-from tensorgrad.kernels.tiles import PANEL, copy_bytes
+from tensorgrad.kernels.tiles import PANEL
 
 
 def matmul(
@@ -69,11 +69,9 @@ def _share(a, b, c, beta, bias, axes, gemm, batch, m, n, k, ars, acs, brs, bcs, 
                 a_part = first_a + _offset(axes, 1, item) + m0 * ars
                 b_part = first_b + _offset(axes, 2, item) + n0 * bcs
                 c_part = first_c + ((item * m + m0) * n + n0) * size
-                for row in range(m1 - m0 if bias else 0):
-                    copy_bytes(c_part + row * n * size, bias + n0 * size, (n1 - n0) * size)
-                gemm_block(
+                gemm_plus(
                     gemm,
-                    a.dtype.type(1) if bias else beta,
+                    beta,
                     m1 - m0,
                     n1 - n0,
                     k,
@@ -86,6 +84,9 @@ def _share(a, b, c, beta, bias, axes, gemm, batch, m, n, k, ars, acs, brs, bcs, 
                     c_part,
                     n * size,
                     scratch.ctypes.data,
+                    c_part,
+                    n * size,
+                    bias + n0 * size if bias else 0,
                 )
 
 

@@ -2,6 +2,9 @@
 
 Each intrinsic becomes a call of one function, written once a module and float type. Matrices are addresses and strides in
 bytes, as in gemm.py; `beta` carries the float type.
+
+What ends with a sum takes an `addend` too, (s, srs, bias): the sums become sums + beta S + bias, where the rows of S are srs
+bytes apart (S may be C itself; it is not read if beta is 0), and bias, if it is not 0, is the address of one number a column.
 """
 
 from collections.abc import Callable
@@ -39,15 +42,26 @@ def copy_bytes(typing, target, source, count):
 
 
 @intrinsic
-def tile(typing, beta, m, n, k, a, ars, acs, b, brs, c, crs):
-    """C = beta C + A B for m <= ROWS rows and at most 2 vectors of n columns; B has whole vectors in every row."""
-    return _call(_write_tile, beta, 10)
+def prefetch(typing, beta, address):
+    """Ask for the cache line at an address."""
+
+    def emit(context, builder, signature, args):
+        Vectors(builder, beta).prefetch(args[1])
+        return context.get_dummy_value()
+
+    return types.void(beta, types.int64), emit
 
 
 @intrinsic
-def wide_row(typing, beta, n, k, a, acs, b, brs, c):
-    """C = beta C + A B for one row and WIDE vectors of columns."""
-    return _call(_write_wide_row, beta, 7)
+def tile(typing, beta, m, n, k, a, ars, acs, b, brs, c, crs, s, srs, bias):
+    """C = A B + beta S + bias for m <= ROWS rows and at most 2 vectors of n columns; B has whole vectors in every row."""
+    return _call(_write_tile, beta, 13)
+
+
+@intrinsic
+def wide_row(typing, beta, n, k, a, acs, b, brs, c, s, bias):
+    """C = A B + beta S + bias for one row and WIDE vectors of columns."""
+    return _call(_write_wide_row, beta, 9)
 
 
 @intrinsic
@@ -63,15 +77,15 @@ def pack_columns(typing, beta, k, n, b, bcs, panel):
 
 
 @intrinsic
-def dot_rows(typing, beta, k, w, wrs, x, y, ys):
-    """y = beta y + W x for DOTS rows of W."""
-    return _call(_write_dot_rows, beta, 6)
+def dot_rows(typing, beta, k, w, wrs, x, y, ys, s, ss, bias, biass):
+    """y = W x + beta s + bias for DOTS rows of W; ys, ss and biass are the bytes from one number to the next."""
+    return _call(_write_dot_rows, beta, 10)
 
 
 @intrinsic
-def dot_row(typing, beta, k, w, wrs, x, y, ys):
-    """y = beta y + W x for one row of W."""
-    return _call(_write_dot_row, beta, 6)
+def dot_row(typing, beta, k, w, wrs, x, y, ys, s, ss, bias, biass):
+    """y = W x + beta s + bias for one row of W."""
+    return _call(_write_dot_row, beta, 10)
 
 
 def _call(write: Callable, beta: types.Float, integers: int) -> tuple:
@@ -113,14 +127,17 @@ def _write_tile(v: Vectors, beta, m, n, *rest) -> None:
     build.position_at_end(end)
 
 
-def _write_wide_row(v: Vectors, beta, n, k, a, acs, b, brs, c) -> None:
-    _write_one_tile(v, 1, WIDE, beta, n, k, a, acs, acs, b, brs, c, acs)
+def _write_wide_row(v: Vectors, beta, n, k, a, acs, b, brs, c, s, bias) -> None:
+    _write_one_tile(v, 1, WIDE, beta, n, k, a, acs, acs, b, brs, c, acs, s, acs, bias)
 
 
-def _write_one_tile(v: Vectors, rows: int, vectors: int, beta, n, k, a, ars, acs, b, brs, c, crs) -> None:
+def _write_one_tile(v: Vectors, rows: int, vectors: int, beta, n, k, a, ars, acs, b, brs, c, crs, s, srs, bias) -> None:
     build, entry = v.builder, v.builder.block
     row_of_a = [build.mul(ars, integer(i)) for i in range(rows)]
-    row_of_c = [v.at(c, build.mul(crs, integer(i))) for i in range(rows)]
+    row_of_c, row_of_s = ([v.at(x, build.mul(xrs, integer(i))) for i in range(rows)] for x, xrs in ((c, crs), (s, srs)))
+    for address in row_of_c:
+        for line in range(0, vectors * v.width, 64):
+            v.prefetch(v.at(address, line), write=True)
     loop, after = build.append_basic_block(), build.append_basic_block()
     build.branch(loop)
     build.position_at_end(loop)
@@ -138,7 +155,7 @@ def _write_one_tile(v: Vectors, rows: int, vectors: int, beta, n, k, a, ars, acs
     left.add_incoming(v.at(left, -1), loop)
     build.cbranch(build.icmp_signed(">", left, integer(1)), loop, after)
     build.position_at_end(after)
-    _write_sums(v, sums, beta, n, row_of_c)
+    _write_sums(v, _plus_bias(v, sums, n, bias), beta, n, row_of_c, row_of_s)
 
 
 def _variable(build: ir.IRBuilder, start: ir.Value, entry: ir.Block) -> ir.PhiInstr:
@@ -147,17 +164,34 @@ def _variable(build: ir.IRBuilder, start: ir.Value, entry: ir.Block) -> ir.PhiIn
     return variable
 
 
-def _write_sums(v: Vectors, sums: list, beta, n, row_of_c: list) -> None:
-    """C = beta C + sums, without touching the columns from n on."""
+def _plus_bias(v: Vectors, sums: list, n, bias) -> list:
+    """sums + bias, or sums where bias is 0."""
+    build, without = v.builder, v.builder.block
+    with build.if_then(build.icmp_signed("!=", bias, integer(0))):
+        vectors = range(len(sums[0]))
+        parts = [v.load(v.at(bias, j * v.width), v.mask(build.sub(n, integer(j * v.lanes)))) for j in vectors]
+        more = [[build.fadd(value, part) for value, part in zip(row, parts, strict=True)] for row in sums]
+        inside = build.block
+    chosen = [[_variable(build, value, without) for value in row] for row in sums]
+    for row, others in zip(chosen, more, strict=True):
+        for value, other in zip(row, others, strict=True):
+            value.add_incoming(other, inside)
+    return chosen
+
+
+def _write_sums(v: Vectors, sums: list, beta, n, row_of_c: list, row_of_s: list) -> None:
+    """C = sums + beta S, without touching the columns from n on."""
     build, last = v.builder, len(sums[0]) - 1
     tail = v.mask(build.sub(n, integer(last * v.lanes)))
     factor = v.splat(beta)
 
     def write(masked: bool, keep: bool) -> None:
-        for row, address in zip(sums, row_of_c, strict=True):
+        for row, to, source in zip(sums, row_of_c, row_of_s, strict=True):
             for j, value in enumerate(row):
-                where, mask = v.at(address, j * v.width), tail if masked and j == last else None
-                v.store(v.multiply_add(factor, v.load(where, mask), value) if keep else value, where, mask)
+                mask = tail if masked and j == last else None
+                if keep:
+                    value = v.multiply_add(factor, v.load(v.at(source, j * v.width), mask), value)
+                v.store(value, v.at(to, j * v.width), mask)
 
     keeps = build.fcmp_unordered("!=", beta, ir.Constant(beta.type, 0.0))
     whole = build.icmp_signed(">=", n, integer(len(sums[0]) * v.lanes))
@@ -171,6 +205,7 @@ def _write_sums(v: Vectors, sums: list, beta, n, row_of_c: list) -> None:
 
 
 def _write_pack_rows(v: Vectors, beta, k, n, b, brs, panel) -> None:
+    """Meanwhile the cache fetches the next panel."""
     build = v.builder
     masks = [v.mask(build.sub(n, integer(j * v.lanes))) for j in range(2)]
     with cgutils.for_range(build, k) as loop:
@@ -178,6 +213,8 @@ def _write_pack_rows(v: Vectors, beta, k, n, b, brs, panel) -> None:
         target = v.at(panel, build.mul(loop.index, integer(PANEL)))
         for j in range(2):
             v.store(v.load(v.at(source, j * v.width), masks[j]), v.at(target, j * v.width))
+        for line in range(PANEL, 2 * PANEL, 64):
+            v.prefetch(v.at(source, line))
 
 
 def _write_pack_columns(v: Vectors, beta, k, n, b, bcs, panel) -> None:
@@ -188,9 +225,12 @@ def _write_pack_columns(v: Vectors, beta, k, n, b, bcs, panel) -> None:
     for j in range(v.lanes):
         inside = build.icmp_signed("<", integer(j), last)
         columns.append(v.at(b, build.mul(build.select(inside, integer(j), last), bcs)))
+    further = build.mul(integer(v.lanes), bcs)  # from these columns to the next, which will be wanted soon
 
     def square(start, rows, mask=None) -> None:
         """rows is a number, or a mask's run-time count"""
+        for column in columns:
+            v.prefetch(v.at(column, build.mul(start, integer(v.size)), further))
         offset, target = build.mul(start, integer(v.size)), v.at(panel, build.mul(start, integer(PANEL)))
         for i, row in enumerate(v.transpose([v.load(v.at(x, offset), mask) for x in columns])):
             with build.if_then(build.icmp_signed("<", integer(i), rows)):
@@ -213,7 +253,7 @@ def _write_dot_row(v: Vectors, *args) -> None:
     _write_dots(v, 1, *args)
 
 
-def _write_dots(v: Vectors, rows: int, beta, k, w, wrs, x, y, ys) -> None:
+def _write_dots(v: Vectors, rows: int, beta, k, w, wrs, x, y, ys, s, ss, bias, biass) -> None:
     build = v.builder
     sums = [cgutils.alloca_once_value(build, v.zero) for _ in range(rows)]
 
@@ -227,11 +267,13 @@ def _write_dots(v: Vectors, rows: int, beta, k, w, wrs, x, y, ys) -> None:
     with cgutils.for_range(build, vectors) as loop:
         step(build.mul(loop.index, integer(v.width)))
     step(build.mul(vectors, integer(v.width)), v.mask(build.srem(k, integer(v.lanes))))
+    keeps = build.fcmp_unordered("!=", beta, ir.Constant(beta.type, 0.0))
+    biased = build.icmp_signed("!=", bias, integer(0))
     for i, total in enumerate(sums):
-        where = v.at(y, build.mul(ys, integer(i)))
-        value = v.sum(build.load(total))
-        with build.if_else(build.fcmp_unordered("!=", beta, ir.Constant(beta.type, 0.0))) as (keep, replace):
-            with keep:
-                v.store_scalar(build.fadd(build.fmul(beta, v.scalar(where)), value), where)
-            with replace:
-                v.store_scalar(value, where)
+        value = cgutils.alloca_once_value(build, v.sum(build.load(total)))
+        with build.if_then(biased):
+            build.store(build.fadd(build.load(value), v.scalar(v.at(bias, build.mul(biass, integer(i))))), value)
+        with build.if_then(keeps):
+            term = build.fmul(beta, v.scalar(v.at(s, build.mul(ss, integer(i)))))
+            build.store(build.fadd(build.load(value), term), value)
+        v.store_scalar(build.load(value), v.at(y, build.mul(ys, integer(i))))
