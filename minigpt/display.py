@@ -32,12 +32,10 @@ class Display:
             disable=not self.console.is_terminal,
             expand=True,
         )
-        self._task = self._bar.add_task("compiling kernels (first run only)", total=steps, numbers="")
+        self._task = self._bar.add_task("starting", total=steps, numbers="")
 
     def __enter__(self) -> Self:
         self._bar.start()
-        if self._bar.disable:
-            self.say("first step: compiling kernels, unless an earlier run has (up to a minute, once)")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -46,6 +44,12 @@ class Display:
     def say(self, line: str) -> None:
         """A line that stays, above the bar."""
         self.console.print(Text(line))
+
+    def compiling(self, name: str, i: int, n: int) -> None:
+        """What the first run on a machine waits for: i of n."""
+        self._bar.update(self._task, description=f"compiling {name} ({i} of {n}), this once")
+        if self._bar.disable:
+            self.say(f"compiling {name} ({i} of {n}) ...")
 
     def step(self, record: Mapping[str, Any]) -> None:
         """Move the bar to one finished step."""

@@ -28,6 +28,7 @@ from minigpt.files import write_whole
 from minigpt.generate import Sampling, generate_text
 from minigpt.models.gpt import GPT, GPTConfig
 from minigpt.plot import loss_svg
+from tensorgrad.warmup import warm
 
 LOG_INTERVAL = 10  # steps between lines of metrics.jsonl, besides the evaluated steps
 FINAL_BATCHES = 10  # the last evaluation uses so many times more batches
@@ -55,6 +56,7 @@ def train(config: TrainConfig) -> Result:
     records = []
     with open(out / "metrics.jsonl", "w", encoding="utf-8") as metrics, Display(config.max_steps) as display:
         display.say(_describe(config, corpus, model))
+        warm(training=True, report=display.compiling)
         for record in steps(config, model, corpus, data_rng, dropout_rng):
             evaluated = record["val_loss"] is not None
             if evaluated:

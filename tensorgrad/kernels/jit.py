@@ -16,13 +16,7 @@ differ between two runs, as an argument. A driver is called from Python, never f
 
 import ctypes
 import functools
-import hashlib
 import os
-import pickle
-import re
-import stat
-import sys
-import tempfile
 import threading
 import types
 import warnings
@@ -31,11 +25,9 @@ from pathlib import Path
 from typing import Any
 
 import numba
-from numba.core.caching import NullCache
-from numba.core.compiler import CompileResult
-from numba.core.serialize import dumps
 
-config: Any = numba.config  # its names are made at run time
+from tensorgrad.kernels.cache import DiskCache, config, sources_digest
+
 THREADS: int = config.NUMBA_NUM_THREADS
 SMALL = 32768  # elements under which launching threads costs more than it saves
 
@@ -75,7 +67,7 @@ class Driver:
     def __init__(self, function: Callable, signature: tuple | None) -> None:
         functools.update_wrapper(self, function)
         self.function, self.signature = function, signature
-        _sources_digest(Path(function.__code__.co_filename))  # remember the sources as they are now
+        sources_digest(Path(function.__code__.co_filename))  # remember the sources as they are now
 
     @functools.cached_property
     def threaded(self) -> Callable:
@@ -126,131 +118,11 @@ def _compile(function: Callable, signature: tuple | None, **options: Any) -> Cal
     dispatcher = numba.njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract"}, **options)(function)
     if config.DISABLE_JIT:
         return function
-    dispatcher._cache = _DiskCache(function)
+    dispatcher._cache = DiskCache(function)
     if signature is not None:
         dispatcher.compile(signature)
         dispatcher.disable_compile()
     return dispatcher
-
-
-class _DiskCache(NullCache):
-    """Compiled code on disk, one file a signature.
-
-    Numba's own cache looks only at the file a kernel is written in, and numbers its files in an index that two
-    processes can tear. Here a name holds a hash of everything that decides the machine code, the helpers' files
-    included, and the content begins with its own hash: a damaged file is compiled again.
-    """
-
-    def __init__(self, function: Callable) -> None:
-        file = Path(function.__code__.co_filename)
-        self.name = f"{function.__module__}.{function.__qualname__}"
-        named = "<" not in self.name  # a lambda or a closure is not determined by its name and its file
-        self.sources = _sources_digest(file) if named else None  # now: files may change while the program runs
-
-    @property
-    def cache_path(self) -> str | None:
-        return str(_directory()) if self.sources and _directory() else None
-
-    def _stem(self, signature: Any, codegen: Any) -> str:
-        """Names what is compiled, and for which machine."""
-        build = (signature, codegen.magic_tuple(), numba.__version__, sys.version, os.environ.get("TENSORGRAD_LANES"))
-        return f"{self.name}-{_digest(repr(build).encode()).hex()[:16]}"
-
-    def load_overload(self, signature: Any, target_context: Any) -> Any:
-        target_context.refresh()
-        if self.cache_path is None:
-            return None
-        try:
-            stem = self._stem(signature, target_context.codegen())
-            blob = Path(self.cache_path, f"{stem}-{self.sources}.kernel").read_bytes()
-        except OSError:
-            return None
-        if blob[:32] != _digest(blob[32:]):
-            return None
-        return CompileResult._rebuild(target_context, *pickle.loads(blob[32:]))
-
-    def save_overload(self, signature: Any, result: Any) -> None:
-        if self.sources is None or result.library.has_dynamic_globals:
-            return
-        if self.cache_path is None:
-            _warn_uncached()
-            return
-        stem, payload = self._stem(signature, result.codegen), dumps(result._reduce())
-        try:
-            for old in Path(self.cache_path).glob(f"{stem}-*.kernel"):
-                old.unlink(missing_ok=True)
-            with tempfile.NamedTemporaryFile(dir=self.cache_path, delete=False) as file:
-                file.write(_digest(payload) + payload)
-            os.replace(file.name, Path(self.cache_path, f"{stem}-{self.sources}.kernel"))
-        except OSError:  # the disk is full, or another process has the file open
-            _warn_uncached()
-
-
-def _digest(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()
-
-
-@functools.cache
-def _warn_uncached() -> None:
-    warnings.warn(
-        "compiled kernels cannot be kept on disk: every start compiles them again; set NUMBA_CACHE_DIR to a writable directory",
-        RuntimeWarning,
-        stacklevel=2,
-    )
-
-
-@functools.cache
-def _text(path: Path) -> bytes:
-    return path.read_bytes()
-
-
-@functools.cache
-def _sources(path: Path) -> frozenset[Path]:
-    """The files whose text decides what `path` compiles to: itself and, in turn, its imports in the same directory."""
-    found = {path}
-    for statement in re.findall(rb"^(?:from|import) [^(\n]*(?:\([^)]*\))?", _text(path), re.MULTILINE):
-        for neighbour in {path.with_name(word + ".py") for word in re.findall(r"\w+", statement.decode())} - {path}:
-            if neighbour.exists():
-                found |= _sources(neighbour)
-    return frozenset(found)
-
-
-@functools.cache
-def _sources_digest(path: Path) -> str | None:
-    try:
-        return _digest(b"".join(map(_text, sorted(_sources(path))))).hex()[:16]
-    except OSError:
-        return None  # a notebook's cell, a zipped package
-
-
-@functools.cache
-def _directory() -> Path | None:
-    """Where compiled code is kept: the user's choice, else beside the sources, else a private directory, else nowhere.
-
-    Files there are unpickled, so the directory must belong to this user and be closed to others.
-    """
-    if config.CACHE_DIR:
-        places = [Path(config.CACHE_DIR)]
-    else:
-        user = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-        places = [
-            Path(__file__).parent / "__pycache__",
-            Path(user) / "tensorgrad",
-            Path(tempfile.gettempdir()) / f"tensorgrad-{getattr(os, 'getuid', str)()}",
-        ]
-    return next(filter(_private, places), None)
-
-
-def _private(path: Path) -> bool:
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        info = path.lstat()
-        if hasattr(os, "getuid") and (info.st_uid != os.getuid() or info.st_mode & stat.S_IWOTH):
-            return False
-        tempfile.TemporaryFile(dir=path).close()
-        return path.is_dir()
-    except OSError:
-        return False
 
 
 def _keep_freed_memory() -> None:

@@ -39,25 +39,25 @@ def _float(x: np.ndarray) -> np.ndarray:
 # Arithmetic
 
 
-@_op(lambda z, x, y: 1, lambda z, x, y: 1, kernel=kernels.elementwise.add, least=1 << 16)
+@_op(lambda z, x, y: 1, lambda z, x, y: 1, kernel=lambda x, y: kernels.elementwise.add(x, y), least=1 << 16)
 def add(x, y):
     """z = x + y."""
     return x + y
 
 
-@_op(lambda z, x, y: 1, lambda z, x, y: -1, kernel=kernels.elementwise.subtract, least=1 << 16)
+@_op(lambda z, x, y: 1, lambda z, x, y: -1, kernel=lambda x, y: kernels.elementwise.subtract(x, y), least=1 << 16)
 def subtract(x, y):
     """z = x - y."""
     return x - y
 
 
-@_op(lambda z, x, y: y, lambda z, x, y: x, kernel=kernels.elementwise.multiply, least=1 << 16)
+@_op(lambda z, x, y: y, lambda z, x, y: x, kernel=lambda x, y: kernels.elementwise.multiply(x, y), least=1 << 16)
 def multiply(x, y):
     """z = x y;  dz/dx = y, dz/dy = x."""
     return x * y
 
 
-@_op(lambda z, x, y: 1 / y, lambda z, x, y: -z / y, kernel=kernels.elementwise.divide, least=1 << 16)
+@_op(lambda z, x, y: 1 / y, lambda z, x, y: -z / y, kernel=lambda x, y: kernels.elementwise.divide(x, y), least=1 << 16)
 def divide(x, y):
     """z = x / y;  dz/dx = 1/y, dz/dy = -z/y."""
     return x / y
@@ -117,7 +117,7 @@ def reciprocal(x):
 # Exponentials and logarithms
 
 
-@_op(lambda y, x: y, kernel=kernels.elementwise.exp, least=1 << 14)
+@_op(lambda y, x: y, kernel=lambda x: kernels.elementwise.exp(x), least=1 << 14)
 def exp(x):
     """y = e^x;  dy/dx = y."""
     return np.exp(_float(x))
@@ -129,7 +129,7 @@ def expm1(x):
     return np.expm1(_float(x))
 
 
-@_op(lambda y, x: 1 / x, kernel=kernels.elementwise.log, least=1 << 14)
+@_op(lambda y, x: 1 / x, kernel=lambda x: kernels.elementwise.log(x), least=1 << 14)
 def log(x):
     """y = ln x;  dy/dx = 1/x."""
     return np.log(_float(x))
@@ -221,7 +221,7 @@ def cosh(x):
     return np.cosh(_float(x))
 
 
-@_op(lambda y, x: 1 - y * y, kernel=kernels.elementwise.tanh, least=1 << 14)
+@_op(lambda y, x: 1 - y * y, kernel=lambda x: kernels.elementwise.tanh(x), least=1 << 14)
 def tanh(x):
     """y = tanh x;  dy/dx = 1 - y^2."""
     return np.tanh(_float(x))
@@ -280,7 +280,7 @@ def _at_least_float32(kernel: Callable, x: np.ndarray) -> np.ndarray:
 # Activations
 
 
-@_op(lambda y, x: y * (1 - y), kernel=kernels.elementwise.sigmoid)
+@_op(lambda y, x: y * (1 - y), kernel=lambda x: kernels.elementwise.sigmoid(x))
 def sigmoid(x):
     """y = 1/(1 + e^-x);  dy/dx = y (1 - y)."""
     e = np.exp(-np.abs(_float(x)))
@@ -294,7 +294,7 @@ def softplus(x):
     return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
 
-@_op(lambda y, x: Tensor((x._array > 0).astype(x.dtype)), kernel=kernels.elementwise.relu, least=1 << 12)
+@_op(lambda y, x: Tensor((x._array > 0).astype(x.dtype)), kernel=lambda x: kernels.elementwise.relu(x), least=1 << 12)
 def relu(x):
     """y = max(x, 0);  dy/dx = 1 for x > 0, else 0."""
     return np.maximum(x, 0)

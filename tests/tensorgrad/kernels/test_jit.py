@@ -13,7 +13,7 @@ from numba import prange, types
 from numba.core.dispatcher import Dispatcher
 
 import tensorgrad.kernels
-from tensorgrad.kernels import jit
+from tensorgrad.kernels import cache, jit
 
 HELPER = """
 from tensorgrad.kernels.jit import inline
@@ -98,7 +98,7 @@ def test_processes_that_start_together_on_an_empty_cache(package):
 
 
 def test_closures_are_told_apart(tmp_path, monkeypatch):
-    monkeypatch.setattr(jit, "_directory", lambda: tmp_path)
+    monkeypatch.setattr(cache, "directory", lambda: tmp_path)
 
     def adder(step):
         return jit.serial(lambda x: x + step)
@@ -142,9 +142,9 @@ assert not recorder.buffer
 @pytest.fixture
 def places(monkeypatch, tmp_path):
     """Run with chosen directories in place of the real ones, each process-wide answer forgotten before and after."""
-    monkeypatch.setattr(jit.config, "CACHE_DIR", "")
+    monkeypatch.setattr(cache.config, "CACHE_DIR", "")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    forgotten = (jit._directory, jit._warn_uncached)
+    forgotten = (cache.directory, cache._warn_uncached)
     for answer in forgotten:
         answer.cache_clear()
     yield tmp_path
@@ -153,9 +153,9 @@ def places(monkeypatch, tmp_path):
 
 
 def test_user_directory_where_the_package_is_read_only(places, monkeypatch):
-    private = jit._private
-    monkeypatch.setattr(jit, "_private", lambda path: path.name != "__pycache__" and private(path))
-    assert jit._directory() == places / "tensorgrad"
+    private = cache._private
+    monkeypatch.setattr(cache, "_private", lambda path: path.name != "__pycache__" and private(path))
+    assert cache.directory() == places / "tensorgrad"
     assert (places / "tensorgrad").stat().st_mode & 0o777 == 0o700
 
 
@@ -168,7 +168,7 @@ def plus_two(x):
 
 
 def test_no_directory_at_all_gives_one_warning(places, monkeypatch):
-    monkeypatch.setattr(jit, "_private", lambda path: False)
+    monkeypatch.setattr(cache, "_private", lambda path: False)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         assert jit.serial(plus_one)(1) == 2
@@ -181,8 +181,8 @@ def test_directory_that_others_can_write_is_refused(tmp_path):
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
     (tmp_path / "link").symlink_to(tmp_path / "open")
-    assert not jit._private(tmp_path / "open") and not jit._private(tmp_path / "link")
-    assert jit._private(tmp_path / "closed")
+    assert not cache._private(tmp_path / "open") and not cache._private(tmp_path / "link")
+    assert cache._private(tmp_path / "closed")
 
 
 @jit.serial
