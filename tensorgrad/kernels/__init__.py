@@ -44,10 +44,11 @@ __all__ = [
 
 
 class _Later(ModuleType):
-    """Stands for a module until it is imported, which is when it is first asked for a name."""
+    """Stands for a module, which is imported when it is first asked for a name, and knows the names asked for."""
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(importlib.import_module(self.__name__), name)
+        value = vars(self)[name] = getattr(importlib.import_module(self.__name__), name)
+        return value
 
 
 if not TYPE_CHECKING:
