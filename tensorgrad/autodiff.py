@@ -335,6 +335,12 @@ def vjp(f: Callable, *primals: Any) -> tuple[Any, Callable]:
 
 def linearize(f: Callable, *primals: Any) -> tuple[Any, Callable]:
     """(f(*primals), (t1, .., tn) -> J t): the graph is recorded once and pushed through for every tangent."""
+    result, push_forward, differentiable = linearized(f, primals)
+    return (result if differentiable else detached(result)), push_forward
+
+
+def linearized(f: Callable, primals: Sequence[Any]) -> tuple[Any, Callable, bool]:
+    """f(*primals) as it was recorded, (t1, .., tn) -> J t, and whether a later pass may reach anything outside the graph."""
     traced = Traced(f, primals, range(len(primals)), mode="forward")
     outputs, rebuild = tree.flatten(traced.result)
     differentiable = traced.differentiable(outputs)
@@ -345,7 +351,7 @@ def linearize(f: Callable, *primals: Any) -> tuple[Any, Callable]:
         moved = push(outputs, traced.variables, given, record)
         return rebuild([zeros_like(y) if t is None else t for y, t in zip(outputs, moved, strict=True)])
 
-    return (traced.result if differentiable else detached(traced.result)), push_forward
+    return traced.result, push_forward, differentiable
 
 
 def jvp(f: Callable, primals: Any, tangents: Any) -> tuple[Any, Any]:

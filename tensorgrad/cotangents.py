@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -42,14 +42,34 @@ class Fresh(Tensor):
     __slots__ = ()
 
 
+class Late(Tensor):
+    """A result whose array is made when it is first read: often nobody reads it, or `add_to` adds it to another for less."""
+
+    __slots__ = ("_made", "add_to", "make")
+
+    def __init__(self, make: Callable[[], np.ndarray], add_to: Callable[[np.ndarray], None] | None = None):
+        super().__init__(None)  # type: ignore[arg-type]
+        self.make, self.add_to = make, add_to
+
+    @property
+    def _array(self) -> np.ndarray:  # type: ignore[override]
+        if self._made is None:
+            self._made = self.make()
+        return self._made
+
+    @_array.setter
+    def _array(self, array: np.ndarray | None) -> None:
+        self._made = array
+
+
 def plain(g: Tensor) -> Tensor:
     """`g` for passing on, after which others may hold its array."""
-    return Tensor(g._array) if type(g) is Fresh else g
+    return Tensor(g._array) if isinstance(g, (Fresh, Late)) and g.op is None else g
 
 
 def own(g: Tensor) -> Fresh:
     """The values of `g`, copied if others may hold its array."""
-    return g if type(g) is Fresh else Fresh(np.array(g._array))
+    return g if type(g) is Fresh else Fresh(g._array if type(g) is Late else np.array(g._array))
 
 
 def add(a: Tensor, b: Tensor) -> Tensor:
@@ -59,5 +79,8 @@ def add(a: Tensor, b: Tensor) -> Tensor:
     a, b = (a, b) if type(a) is Fresh else (b, a)
     if type(a) is not Fresh:
         return Fresh(np.asarray(a._array + b._array))
-    np.add(a._array, b._array, out=a._array)
+    if isinstance(b, Late) and b.add_to is not None:
+        b.add_to(a._array)
+    else:
+        np.add(a._array, b._array, out=a._array)
     return a

@@ -199,12 +199,16 @@ class Op:
             array, saved = array
         out = Tensor(array if type(array) is np.ndarray else np.asarray(array))
         if state.recording and out._array.dtype.kind == "f" and any([x.requires_grad for x in tensors]):
-            out.requires_grad = True
-            out.op, out.inputs, out.params, out.saved = self, tensors, params, saved
-            out.scope, out.time = state.scope, next(_clock)
+            self.record(out, tensors, params, saved)
         if state.watch is not None:
             state.watch.result(self, tensors, out)
         return out
+
+    def record(self, out: Tensor, inputs: tuple[Tensor, ...], params: dict[str, Any], saved: tuple[np.ndarray, ...]) -> None:
+        """Let `out` remember that this op made it, from what, where and when."""
+        out.requires_grad = True
+        out.op, out.inputs, out.params, out.saved = self, inputs, params, saved
+        out.scope, out.time = state.scope, next(_clock)
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"

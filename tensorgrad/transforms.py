@@ -14,8 +14,8 @@ from .autodiff import (
     argument_numbers,
     argument_tuple,
     grad,
-    jvp,
     linearize,
+    linearized,
     pull,
     push,
     variable,
@@ -108,7 +108,8 @@ def hvp(f: Callable, primals: Any, tangents: Any) -> Any:
     """
     args = argument_tuple(primals)
     gradient = grad(f, tuple(range(len(args))))
-    _, moved = jvp(gradient, args, argument_tuple(tangents))
+    _, push_forward, _ = linearized(gradient, args)  # the gradient itself is never read, so that part of it is never computed
+    moved = push_forward(*argument_tuple(tangents))
     return moved if isinstance(primals, (tuple, list)) else moved[0]
 
 

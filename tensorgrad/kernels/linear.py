@@ -11,6 +11,7 @@ through memory once each.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numba import prange
@@ -26,11 +27,23 @@ def forward(x: Array, weight: Array, bias: Array | None = None) -> tuple[Array, 
     return y.reshape(*x.shape[:-1], weight.shape[0]), ()
 
 
-def backward(g: Array, y: Array, saved: tuple[()], x: Array, weight: Array, bias: Array | None = None) -> tuple[Array, ...]:
-    """dL/dy -> dL/dx, dL/dW and, if there is a bias, dL/db."""
+def backward(
+    g: Array,
+    y: Array,
+    saved: tuple[()],
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    wanted: Sequence[bool] = (True, True, True),
+) -> tuple[Array | None, ...]:
+    """dL/dy -> dL/dx, dL/dW and, if there is a bias, dL/db; None for those that are not wanted."""
     rows = _rows(g)
-    dx, dw = matmul(rows, weight).reshape(x.shape), matmul(rows.T, _rows(x))
-    return (dx, dw) if bias is None else (dx, dw, _sum_of_rows(rows))
+    dx = matmul(rows, weight).reshape(x.shape) if wanted[0] else None
+    dw = matmul(rows.T, _rows(x)) if wanted[1] else None
+    if bias is None:
+        return dx, dw
+    return dx, dw, _sum_of_rows(rows) if wanted[2] else None
 
 
 def tangent(

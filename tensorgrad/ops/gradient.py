@@ -6,29 +6,35 @@ its kernel do both: `backward` gives the value, `backward_tangent` the tangent. 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..autodiff import pull, push, variable, zeros_like
+from ..cotangents import Late
 from ..graph import Op, Tensor, setting, state
 
 
 class Gradients:
     """One backward pass of a fused op: what its nodes, one for each input that wants a gradient, share."""
 
-    def __init__(self, name: str, body: Callable, kernel: Any, out: Tensor):
-        self.name, self.body, self.kernel, self.params = name, body, kernel, out.params
+    def __init__(self, name: str, body: Callable, kernel: Any, selective: bool, out: Tensor):
+        self.name, self.body, self.kernel, self.selective, self.params = name, body, kernel, selective, out.params
         self.y, self.saved = out._array, out.saved
-        self.values: dict[int, np.ndarray] = {}
         self.pushed: tuple[Sequence[Tensor | None], Sequence[np.ndarray]] = ((), ())
 
     def nodes(self, g: Tensor, xs: Sequence[Tensor], wanted: Sequence[bool]) -> list[Tensor | None]:
-        """The gradients, recorded."""
+        """The gradients, recorded, but not made before one is read, and then alone if the kernel can: often nobody reads them."""
         arrays = [x._array for x in xs]
-        gs = self.kernel.backward(g._array, self.y, self.saved, *arrays, **self.params)
-        return [Gradient(self, i, a)(g, *xs) if want else None for i, (a, want) in enumerate(zip(gs, wanted, strict=True))]
+        backward = functools.partial(self.kernel.backward, g._array, self.y, self.saved, *arrays, **self.params)
+        whole = functools.cache(backward)
+
+        def make(which: int) -> np.ndarray:
+            return (backward(wanted=[i == which for i in range(len(xs))]) if self.selective else whole())[which]
+
+        return [Gradient(self, i, make)(g, *xs) if want else None for i, want in enumerate(wanted)]
 
     def tangents(self, g: Tensor, xs: Sequence[Tensor], moving: Sequence[Tensor | None]) -> Sequence[np.ndarray]:
         """The tangents of all gradients; kept, because each node asks in turn with the same tangents of the same inputs."""
@@ -44,12 +50,14 @@ class Gradients:
 class Gradient(Op):
     """(g, x1, .., xn) -> the cotangent of x_i."""
 
-    def __init__(self, gradients: Gradients, which: int, value: np.ndarray):
+    def __init__(self, gradients: Gradients, which: int, make: Callable[[int], np.ndarray]):
         self.name = f"{gradients.name}_gradient"
-        self.gradients, self.which, self.value = gradients, which, value
+        self.gradients, self.which, self.make = gradients, which, make
 
-    def forward(self, *arrays: np.ndarray) -> np.ndarray:
-        return self.value
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        out = Late(lambda: self.make(self.which))
+        self.record(out, inputs, {}, ())
+        return out
 
     def _definition(self, out: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The gradient, recorded in Tensor ops, and the variables it is a function of."""

@@ -11,7 +11,8 @@ from typing import Any, Literal
 import numpy as np
 
 from .. import kernels
-from ..graph import Tensor, as_tensor
+from ..cotangents import Late
+from ..graph import Tensor, as_tensor, state
 from .elementwise import where
 from .kinds import astype, broadcast_to, disagreement, linear
 from .shape import _reshape, broadcasts_to, moveaxis, normalize_axis
@@ -96,7 +97,7 @@ def index_update(x: Any, key: Any, values: Any) -> Tensor:
 
 
 @linear(
-    lambda g, x, *, index: _scatter_rows(g, index=index, rows=x.shape[0]),
+    lambda g, x, *, index: _scattered(g, index, x.shape[0]),
     kernel=lambda x, index: kernels.scatter.gather(x, index),
 )
 def _gather_rows(x, *, index):
@@ -113,6 +114,18 @@ def _scatter_rows(x, *, index, rows):
     out = np.zeros((rows, x.shape[1]), np.float64 if x.dtype == np.float32 else x.dtype)
     np.add.at(out, index, x)
     return out.astype(x.dtype)
+
+
+def _scattered(g: Tensor, index: np.ndarray, rows: int) -> Tensor:
+    """_scatter_rows, made when it is read if most rows are 0: added to another gradient of the table, it touches few of them."""
+    if state.recording or rows <= index.size:
+        return _scatter_rows(g, index=index, rows=rows)
+
+    def add_to(table: np.ndarray) -> None:
+        touched, places = np.unique(index, return_inverse=True)
+        table[touched] += _scatter_rows.forward(g._array, index=places, rows=touched.size)
+
+    return Late(lambda: _scatter_rows.forward(g._array, index=index, rows=rows), add_to)
 
 
 def take(x: Any, index: Any, axis: int | None = None) -> Tensor:

@@ -16,13 +16,15 @@ too: an array function that gives the body's values faster.
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from ..autodiff import pull, push, variable, zeros_like
-from ..cotangents import Fresh, total
+from ..cotangents import Fresh, Late, total
 from ..graph import Op, Tensor, as_tensor, setting, state
 from .gradient import Gradients
 
@@ -100,7 +102,7 @@ class Linear(_Primitive):
     def vjp(self, out: Tensor, g: Tensor, wanted: Sequence[bool]) -> list[Tensor]:
         gs = self.adjoint(g, *out.inputs, **out.params)
         gs = gs if isinstance(gs, (tuple, list)) else [gs]
-        return [fit(gx, x) for gx, x in zip(gs, out.inputs, strict=True)]
+        return [gx if isinstance(gx, Late) else fit(gx, x) for gx, x in zip(gs, out.inputs, strict=True)]
 
     def jvp(self, out: Tensor, tangents: Sequence[Tensor | None]) -> Tensor:
         return self(*[zeros_like(x) if t is None else t for t, x in zip(tangents, out.inputs, strict=True)], **out.params)
@@ -128,7 +130,8 @@ class Kernel(Protocol):
 
     A kernel may also have `tangent(ts, y, saved, *arrays) -> dy` and `backward_tangent(tg, ts, g, y, saved, *arrays)`, the
     tangents of what its two functions return as g moves along tg and the arrays along ts (None for what does not move).
-    The arrays that `backward` returns are new ones: the engine adds to them in place.
+    The arrays that `backward` returns are new ones: the engine adds to them in place.  If it has a parameter `wanted`, a
+    sequence of booleans, it need not compute the others.
     """
 
     def forward(self, *arrays: Any, **params: Any) -> tuple[np.ndarray, tuple[np.ndarray, ...]]: ...
@@ -152,16 +155,22 @@ class Fused(Op):
         use = not (state.definitions or state.expanded) and _suits_kernel(inputs)
         return super().__call__(*inputs, **params) if use else self.body(*inputs, **params)
 
+    @functools.cached_property
+    def selective(self) -> bool:
+        """Whether the kernel's `backward` can leave out gradients that nobody wants."""
+        return "wanted" in inspect.signature(self.kernel.backward).parameters
+
     def forward(self, *arrays: np.ndarray, **params: Any) -> Any:
         return self.kernel.forward(*arrays, **params)
 
     def vjp(self, out: Tensor, g: Tensor, wanted: Sequence[bool]) -> list[Tensor | None]:
         if not state.recording:
             arrays = [x._array for x in out.inputs]
-            gs = self.kernel.backward(g._array, out._array, out.saved, *arrays, **out.params)
+            choice = {"wanted": wanted} if self.selective else {}
+            gs = self.kernel.backward(g._array, out._array, out.saved, *arrays, **out.params, **choice)
             return [Fresh(a) if want else None for a, want in zip(gs, wanted, strict=True)]
         if state.enclosing == "forward" and hasattr(self.kernel, "backward_tangent"):
-            return Gradients(self.name, self.body, self.kernel, out).nodes(g, out.inputs, wanted)
+            return Gradients(self.name, self.body, self.kernel, self.selective, out).nodes(g, out.inputs, wanted)
         xs = [variable(x) if want else x for x, want in zip(out.inputs, wanted, strict=True)]
         return pull([self.body(*xs, **out.params)], [g], xs, differentiable=True)
 

@@ -115,3 +115,20 @@ def test_kernels_return_new_arrays(name, monkeypatch):
         for y in tg.tree.flatten(ys)[0] if not isinstance(ys, tg.Tensor) else [ys]:
             if y.requires_grad:
                 y.backward(tg.ones_like(y), retain_graph=True)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_few_rows_of_a_table_are_added_to_its_other_gradient(tied):
+    table, ids = leaf((50, 4)), np.array([[3, 7, 3], [49, 0, 3]])
+
+    def f(table):
+        x = tg.embedding(ids, table)
+        return (tg.linear(tg.layer_norm(x), table) ** 2).sum() if tied else (x * x).sum()
+
+    f(table).backward()
+    with tg.definitions():
+        np.testing.assert_allclose(table.grad.data, tg.grad(f)(table).data, rtol=1e-12, atol=1e-12)
+    before = table.grad
+    f(table).backward()
+    np.testing.assert_allclose(table.grad.data, 2 * before.data, rtol=1e-12)
+    np.testing.assert_allclose(tg.hvp(f, table, before).data, tg.grad(lambda t: (tg.grad(f)(t) * before).sum())(table).data)
