@@ -1,0 +1,102 @@
+"""Warming up: everything is called, in shares, once; and then a training step finds all it needs."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tensorgrad import warmup
+from tensorgrad.kernels import cache
+
+
+@pytest.fixture
+def calls(monkeypatch, tmp_path):
+    """Five tasks that only note their names, for an empty directory and one process."""
+    made = []
+    names = [(name, lambda name=name: made.append(name)) for name in "abcde"]
+    monkeypatch.setattr(warmup, "tasks", lambda training: names)
+    monkeypatch.setattr(warmup, "_processes", lambda: 1)
+    monkeypatch.setattr(cache, "directory", lambda: tmp_path)
+    return made
+
+
+def test_once_and_with_a_report_of_what_comes_next(calls):
+    told = []
+    warmup.warm(report=lambda *line: told.append((*line, len(calls))))
+    assert calls == list("abcde") and told == [(name, i + 1, 5, i) for i, name in enumerate("abcde")]
+    warmup.warm(report=lambda *line: told.append(line))
+    assert len(calls) == len(told) == 5
+    warmup.warm(training=True)
+    assert len(calls) == 10
+
+
+@pytest.mark.parametrize(("share", "order"), [((0, 2), "acebd"), ((1, 2), "bdace"), ((2, 3), "cadbe")])
+def test_shares_begin_apart_and_cover_all(calls, share, order):
+    warmup.warm(share=share)
+    assert calls == list(order)
+
+
+def test_helpers_are_started_once_and_ended(calls, monkeypatch):
+    events = []
+
+    class Process:
+        def __init__(self, command, **_):
+            events.append(command[-3:])
+
+        def terminate(self):
+            events.append((len(calls), "terminate"))
+
+        def wait(self):
+            events.append("wait")
+
+    monkeypatch.setattr(warmup, "_processes", lambda: 2)
+    monkeypatch.setattr(warmup.subprocess, "Popen", Process)
+    monkeypatch.setattr(cache, "claim", lambda what, patience: not events)
+    warmup.warm()
+    assert events == [["--share", "1", "2"], (5, "terminate"), "wait"] and calls == list("acebd")
+    warmup.warm(training=True)
+    assert len(events) == 3 and len(calls) == 10
+
+
+def test_the_command_says_where_and_how_much(calls, capsys, tmp_path):
+    (tmp_path / "one.kernel").write_bytes(bytes(2_500_000))
+    assert warmup.main(["warmup"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["compiling a (1 of 5) ...", "compiling b (2 of 5) ..."]
+    assert lines[5:] == [f"1 compiled kernels, 2.5 MB, in {tmp_path}"]
+    with pytest.raises(SystemExit):
+        warmup.main(["--training", "cooldown"])
+
+
+def test_nowhere_to_keep_anything(calls, capsys, monkeypatch):
+    monkeypatch.setattr(cache, "directory", lambda: None)
+    assert warmup.main([]) == 1 and "NUMBA_CACHE_DIR" in capsys.readouterr().out and calls == list("abcde")
+
+
+def test_every_task_of_the_real_list_runs():
+    for _, call in warmup.tasks(training=False):
+        call()
+    names = [name for name, _ in warmup.tasks(training=True)]
+    assert len(set(names)) == len(names) > 5
+
+
+def test_a_training_step_then_compiles_nothing():
+    code = """
+import numpy as np
+from numba.core import event
+import tensorgrad as tg
+from minigpt.models.gpt import GPT, GPTConfig
+from tensorgrad.warmup import warm
+warm(training=True)
+model = GPT(GPTConfig(65, 64, 2, 4, 128), np.random.default_rng(0))
+optimizer = tg.optim.AdamW(tg.optim.decay_groups(model, 0.1))
+ids = np.zeros((12, 64), np.int64)
+with event.install_recorder("numba:compile") as recorder:
+    for _ in range(2):
+        optimizer.zero_grad()
+        model.loss(ids, ids).backward()
+        optimizer.clipped_step(1.0)
+print(*{e.data["dispatcher"].py_func.__qualname__ for _, e in recorder.buffer})
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "\n", done.stdout + done.stderr
