@@ -48,17 +48,18 @@ class Late(Tensor):
     __slots__ = ("_made", "add_to", "make")
 
     def __init__(self, make: Callable[[], np.ndarray], add_to: Callable[[np.ndarray], None] | None = None):
-        super().__init__(None)  # type: ignore[arg-type]
+        self._made: np.ndarray | None = None
         self.make, self.add_to = make, add_to
+        super().__init__(None)  # type: ignore[arg-type]
 
     @property
-    def _array(self) -> np.ndarray:  # type: ignore[override]
+    def _array(self) -> np.ndarray:
         if self._made is None:
             self._made = self.make()
         return self._made
 
     @_array.setter
-    def _array(self, array: np.ndarray | None) -> None:
+    def _array(self, array: np.ndarray | None) -> None:  # type: ignore[override]
         self._made = array
 
 

@@ -1,10 +1,13 @@
 """Who may write to a gradient's array: the engine adds in place and takes arrays over, but never one that somebody else holds."""
 
+import importlib
+
 import numpy as np
 import pytest
 from samples import TABLE, op_of
 
 import tensorgrad as tg
+from tensorgrad import kernels
 from tensorgrad.cotangents import Fresh, add, own, plain
 from tensorgrad.ops.kinds import Fused
 
@@ -132,3 +135,35 @@ def test_few_rows_of_a_table_are_added_to_its_other_gradient(tied):
     f(table).backward()
     np.testing.assert_allclose(table.grad.data, 2 * before.data, rtol=1e-12)
     np.testing.assert_allclose(tg.hvp(f, table, before).data, tg.grad(lambda t: (tg.grad(f)(t) * before).sum())(table).data)
+
+
+@pytest.fixture
+def products(monkeypatch):
+    """A list that grows with every matrix product of the linear maps."""
+    done: list[tuple[int, ...]] = []
+    matmul = kernels.matmul.matmul
+
+    def counted(a, b, *args, **kwargs):
+        done.append(a.shape + b.shape)
+        return matmul(a, b, *args, **kwargs)
+
+    monkeypatch.setattr(importlib.import_module("tensorgrad.kernels.linear"), "matmul", counted)
+    return done
+
+
+def test_gradients_that_nobody_wants_are_not_computed(products):
+    x, w = leaf((3, 4)).detach(), leaf((5, 4), 1).detach()
+    tg.grad(lambda x: tg.linear(x, w).sum())(x)
+    assert len(products) == 2  # y and dx
+    tg.grad(lambda w: tg.linear(x, w).sum())(w)
+    assert len(products) == 4  # y and dw
+
+
+def test_a_hessian_vector_product_computes_no_gradient(products):
+    x, w, t, u = (leaf(shape, seed).detach() for seed, shape in enumerate([(3, 4), (5, 4), (3, 4), (5, 4)]))
+    found = tg.hvp(lambda x, w: (tg.linear(x, w) ** 3).sum(), (x, w), (t, u))
+    assert len(products) == 7  # y;  two for each of the tangents of y, dx and dw
+    with tg.definitions():
+        wanted = tg.hvp(lambda x, w: (tg.linear(x, w) ** 3).sum(), (x, w), (t, u))
+    for a, b in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(a.data, b.data, rtol=1e-12, atol=1e-12)
