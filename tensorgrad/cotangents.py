@@ -49,13 +49,16 @@ class Late(Tensor):
 
     def __init__(self, make: Callable[[], np.ndarray], add_to: Callable[[np.ndarray], None] | None = None):
         self._made: np.ndarray | None = None
-        self.make, self.add_to = make, add_to
+        self.make: Callable[[], np.ndarray] | None = make
+        self.add_to = add_to
         super().__init__(None)  # type: ignore[arg-type]
 
     @property
     def _array(self) -> np.ndarray:
         if self._made is None:
+            assert self.make is not None
             self._made = self.make()
+            self.make = self.add_to = None  # and what they hold
         return self._made
 
     @_array.setter
@@ -69,8 +72,10 @@ def plain(g: Tensor) -> Tensor:
 
 
 def own(g: Tensor) -> Fresh:
-    """The values of `g`, copied if others may hold its array."""
-    return g if type(g) is Fresh else Fresh(g._array if type(g) is Late else np.array(g._array))
+    """The values of `g`, copied if others may hold its array, or if it is a small part of one that it would keep alive."""
+    array = g._array
+    mine = type(g) in (Fresh, Late) and getattr(array.base, "nbytes", 0) <= 2 * array.nbytes
+    return Fresh(array if mine else np.array(array))
 
 
 def add(a: Tensor, b: Tensor) -> Tensor:

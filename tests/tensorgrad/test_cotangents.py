@@ -32,7 +32,14 @@ def test_sums_change_only_what_is_fresh(fresh):
         if not new:
             np.testing.assert_array_equal(a, old)
             assert not np.shares_memory(total._array, a)
-    assert type(total) is Fresh and type(plain(total)) is tg.Tensor and own(total) is total
+    assert type(total) is Fresh and type(plain(total)) is tg.Tensor
+
+
+def test_what_is_kept_is_whole_and_copied_only_if_it_must_be():
+    whole, parts = np.ones(1000), np.ones((10, 1000))
+    assert own(Fresh(whole))._array is whole
+    assert not np.shares_memory(own(tg.Tensor(whole))._array, whole)
+    assert not np.shares_memory(own(Fresh(parts[0]))._array, parts)
 
 
 def test_a_cotangent_that_goes_to_several_nodes_is_not_added_to():
