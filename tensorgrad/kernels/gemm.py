@@ -24,6 +24,7 @@ Every element of C is summed over k in one order, which depends on m = 1, n = 1 
 or threads of a product changes a bit of it.
 """
 
+import ctypes
 import functools
 
 import numpy as np
@@ -32,13 +33,13 @@ from numba import types
 from numba.extending import intrinsic
 from numba.np.numpy_support import from_dtype
 
-from tensorgrad.kernels.jit import code_address, inline, serial
+from tensorgrad.kernels.jit import code_address, config, inline, serial
 from tensorgrad.kernels.simd import integer
 from tensorgrad.kernels.tiles import (
     DOTS,
     PANEL,
     ROWS,
-    WIDE,
+    STREAMS,
     WIDTH,
     copy_bytes,
     dot_row,
@@ -47,13 +48,17 @@ from tensorgrad.kernels.tiles import (
     pack_columns,
     pack_rows,
     prefetch,
+    store_number,
+    stream_row,
+    stream_rows,
     tile,
-    wide_row,
 )
 
 DEPTH = 384  # steps of k in a block
 BLOCK_COLUMNS = 1536  # bytes: columns of B packed at a time
 BLOCK_ROWS = 960  # bytes of a column of A in a block
+FEW = 8  # rows of A, so few that the time goes into reading B
+STREAMED = 8192  # bytes of columns of B at a time, for few rows
 PADDING = 64  # bytes that keep the rows of a copied block of A off the same cache set
 SCRATCH = DEPTH * BLOCK_COLUMNS + (DEPTH + ROWS) * (BLOCK_ROWS + 2 * ROWS * 8 + PADDING) + 64
 
@@ -61,6 +66,8 @@ SCRATCH = DEPTH * BLOCK_COLUMNS + (DEPTH + ROWS) * (BLOCK_ROWS + 2 * ROWS * 8 + 
 @functools.cache
 def gemm_address(dtype: np.dtype) -> int:
     """Of the product's machine code for float32 or float64; compiles it on first use."""
+    if config.DISABLE_JIT:
+        return 0  # not used: below, the product is in Python
     return code_address(_gemm, (from_dtype(dtype), *[types.int64] * 15))
 
 
@@ -95,12 +102,15 @@ def _emit_call(builder, args):
 @serial
 def _gemm(beta, m, n, k, a, ars, acs, b, brs, bcs, c, crs, scratch, s, srs, bias):
     size = item_size(beta)
+    scratch = (scratch + 63) // 64 * 64
     if m == 1 and acs == size and brs == size:
         _matrix_vector(beta, n, k, b, bcs, a, c, size, s, size, bias, size)
     elif n == 1 and acs == size and brs == size:
         _matrix_vector(beta, m, k, a, ars, b, c, crs, s, srs, bias, 0)
+    elif m <= FEW and bcs == size and n * size >= 1024:
+        _streamed(beta, m, n, k, a, ars, acs, b, brs, c, crs, scratch, (s, srs, bias))
     else:
-        _matrix_matrix(beta, m, n, k, a, ars, acs, b, brs, bcs, c, crs, (scratch + 63) // 64 * 64, s, srs, bias)
+        _matrix_matrix(beta, m, n, k, a, ars, acs, b, brs, bcs, c, crs, scratch, (s, srs, bias))
 
 
 @inline
@@ -114,25 +124,59 @@ def _matrix_vector(beta, n, k, w, wrs, x, y, ys, s, ss, bias, biass):
 
 
 @inline
-def _matrix_matrix(beta, m, n, k, a, ars, acs, b, brs, bcs, c, crs, scratch, s, srs, bias):
+def _streamed(beta, m, n, k, a, ars, acs, b, brs, c, crs, scratch, addend):
+    """C = A B + beta S + bias, reading B once, a few rows side by side from left to right; the sums lie in the cache."""
     size = item_size(beta)
-    columns = BLOCK_COLUMNS // size
+    most = STREAMED // size
+    one = scratch + FEW * STREAMED
+    store_number(type(beta)(1), one)
+    for n0 in range(0, n, most):
+        nc = min(most, n - n0)
+        for block in range((k + _depth(k) - 1) // _depth(k)):
+            first, last = block * _depth(k), min((block + 1) * _depth(k), k)
+            for k0 in range(first, last, STREAMS):
+                for i in range(m):
+                    here, there, sums = a + i * ars + k0 * acs, b + k0 * brs + n0 * size, scratch + i * STREAMED
+                    if k0 + STREAMS <= last:
+                        stream_rows(beta, nc, k0 == first, here, acs, there, brs, sums)
+                    else:
+                        for q in range(last - k0):
+                            stream_row(beta, nc, k0 + q == first, here + q * acs, acs, there + q * brs, brs, sums)
+            for i in range(m):
+                keep = beta if block == 0 else type(beta)(1)
+                row = c + i * crs + n0 * size
+                added = _shifted(addend, i, n0 * size) if block == 0 else (row, crs, 0)
+                for j in range(0, nc, PANEL // size):
+                    piece = _shifted(added, 0, j * size)
+                    source, target = scratch + i * STREAMED + j * size, row + j * size
+                    tile(keep, 1, min(PANEL // size, nc - j), 1, one, size, size, source, PANEL, target, crs, *piece)
+
+
+@inline
+def _depth(k):
+    """Steps of k in a block: blocks are equal, of whole cache lines."""
     blocks = (k + DEPTH - 1) // DEPTH
-    depth = ((k + blocks - 1) // blocks + 15) // 16 * 16  # equal blocks, whole cache lines
+    return ((k + blocks - 1) // blocks + 15) // 16 * 16
+
+
+@inline
+def _matrix_matrix(beta, m, n, k, a, ars, acs, b, brs, bcs, c, crs, scratch, addend):
+    size = item_size(beta)
+    columns, depth = BLOCK_COLUMNS // size, _depth(k)
     for n0 in range(0, n, columns):
         nc = min(columns, n - n0)
         for k0 in range(0, k, depth):
             kc = min(depth, k - k0)
             keep = beta if k0 == 0 else type(beta)(1)
             a_block, b_block, c_block = a + k0 * acs, b + k0 * brs + n0 * bcs, c + n0 * size
-            addend = (s + n0 * size, srs, _beyond(bias, n0 * size)) if k0 == 0 else (c_block, crs, 0)
+            added = _shifted(addend, 0, n0 * size) if k0 == 0 else (c_block, crs, 0)
             done = 0
             if m <= ROWS and bcs == size:
-                done = _unpacked(keep, m, nc, kc, a_block, ars, acs, b_block, brs, c_block, crs, addend)
+                done = _unpacked(keep, m, nc, kc, a_block, ars, acs, b_block, brs, c_block, crs, added)
             if done < nc:
                 _pack(beta, kc, nc - done, b_block + done * bcs, brs, bcs, scratch)
-                addend = _shifted(addend, 0, done * size)
-                _rows_by_panels(keep, m, nc - done, kc, a_block, ars, acs, scratch, c_block + done * size, crs, addend)
+                rest = _shifted(added, 0, done * size)
+                _rows_by_panels(keep, m, nc - done, kc, a_block, ars, acs, scratch, c_block + done * size, crs, rest)
 
 
 @inline
@@ -154,12 +198,7 @@ def _unpacked(beta, m, n, k, a, ars, acs, b, brs, c, crs, addend):
     columns that fill panels. Returns their number."""
     size = item_size(beta)
     done = 0
-    if m == 1:
-        for j in range(0, n - WIDE * WIDTH // size + 1, WIDE * WIDTH // size):
-            s, _, bias = _shifted(addend, 0, j * size)
-            wide_row(beta, n, k, a, acs, b + j * size, brs, c + j * size, s, bias)
-            done = j + WIDE * WIDTH // size
-    for j in range(done, n - PANEL // size + 1, PANEL // size):
+    for j in range(0, n - PANEL // size + 1, PANEL // size):
         tile(beta, m, n, k, a, ars, acs, b + j * size, brs, c + j * size, crs, *_shifted(addend, 0, j * size))
         done = j + PANEL // size
     return done
@@ -232,3 +271,23 @@ def _prefetch_share(beta, m, k, a, ars, acs, j, n):
     else:
         for i in range(k * j // n, k * following // n):
             prefetch(beta, a + i * acs)
+
+
+def _matrix(dtype, rows, columns, address, rs, cs):
+    """The array at an address."""
+    spans = (rows - 1) * rs, (columns - 1) * cs
+    before = -sum(min(span, 0) for span in spans)
+    memory = (ctypes.c_char * (sum(map(abs, spans)) + dtype.itemsize)).from_address(address - before)
+    return np.ndarray((rows, columns), dtype, memory, before, (rs, cs))
+
+
+def _plain_product(gemm, beta, m, n, k, a, ars, acs, b, brs, bcs, c, crs, scratch):
+    """gemm_block in plain Python, for NUMBA_DISABLE_JIT."""
+    dtype = np.dtype(type(beta))
+    size = dtype.itemsize
+    y = _matrix(dtype, m, n, c, crs, size)
+    y[...] = _matrix(dtype, m, k, a, ars, acs) @ _matrix(dtype, k, n, b, brs, bcs) + (beta * y if beta else 0)
+
+
+if config.DISABLE_JIT:
+    gemm_block = _plain_product  # type: ignore[assignment]

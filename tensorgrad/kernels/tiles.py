@@ -19,7 +19,7 @@ from tensorgrad.kernels.simd import INTEGER, LANES, REGISTERS, Vectors, integer
 ROWS = 12 if REGISTERS == 32 else 6  # of a tile
 WIDTH = LANES * 4  # bytes of a vector
 PANEL = 2 * WIDTH  # bytes of a row of a panel of B, and of a tile
-WIDE = 8  # vectors of columns at a time, of a single row of C
+STREAMS = 8  # rows of B at a time, in a product of few rows
 DOTS = 8  # rows of a matrix-vector product at a time
 
 
@@ -42,6 +42,17 @@ def copy_bytes(typing, target, source, count):
 
 
 @intrinsic
+def store_number(typing, value, address):
+    """Put a number at an address."""
+
+    def emit(context, builder, signature, args):
+        Vectors(builder, value).store_scalar(*args)
+        return context.get_dummy_value()
+
+    return types.void(value, types.int64), emit
+
+
+@intrinsic
 def prefetch(typing, beta, address):
     """Ask for the cache line at an address."""
 
@@ -59,9 +70,15 @@ def tile(typing, beta, m, n, k, a, ars, acs, b, brs, c, crs, s, srs, bias):
 
 
 @intrinsic
-def wide_row(typing, beta, n, k, a, acs, b, brs, c, s, bias):
-    """C = A B + beta S + bias for one row and WIDE vectors of columns."""
-    return _call(_write_wide_row, beta, 9)
+def stream_rows(typing, beta, n, fresh, a, acs, b, brs, sums):
+    """sums + a B for STREAMS rows of B, of n contiguous columns; sums are whole vectors, taken as 0 if fresh."""
+    return _call(_write_stream_rows, beta, 7)
+
+
+@intrinsic
+def stream_row(typing, beta, n, fresh, a, acs, b, brs, sums):
+    """sums + a B for one row of B."""
+    return _call(_write_stream_row, beta, 7)
 
 
 @intrinsic
@@ -125,10 +142,6 @@ def _write_tile(v: Vectors, beta, m, n, *rest) -> None:
             build.call(_function(build.module, _write_one_tile, element, [x.type for x in args], rows, vectors), args)
             build.branch(end)
     build.position_at_end(end)
-
-
-def _write_wide_row(v: Vectors, beta, n, k, a, acs, b, brs, c, s, bias) -> None:
-    _write_one_tile(v, 1, WIDE, beta, n, k, a, acs, acs, b, brs, c, acs, s, acs, bias)
 
 
 def _write_one_tile(v: Vectors, rows: int, vectors: int, beta, n, k, a, ars, acs, b, brs, c, crs, s, srs, bias) -> None:
@@ -243,6 +256,34 @@ def _write_pack_columns(v: Vectors, beta, k, n, b, bcs, panel) -> None:
     rest = build.sub(k, done)
     with build.if_then(build.icmp_signed(">", rest, integer(0))):
         square(done, rest, v.mask(rest))
+
+
+def _write_stream_rows(v: Vectors, *args) -> None:
+    _write_streams(v, STREAMS, *args)
+
+
+def _write_stream_row(v: Vectors, *args) -> None:
+    _write_streams(v, 1, *args)
+
+
+def _write_streams(v: Vectors, rows: int, beta, n, fresh, a, acs, b, brs, sums) -> None:
+    build = v.builder
+    factors = [v.splat(v.scalar(v.at(a, build.mul(acs, integer(i))))) for i in range(rows)]
+    sources = [v.at(b, build.mul(brs, integer(i))) for i in range(rows)]
+    anew = build.icmp_signed("!=", fresh, integer(0))
+
+    def step(offset, mask=None) -> None:
+        total = build.select(anew, v.zero, v.load(v.at(sums, offset)))
+        for factor, source in zip(factors, sources, strict=True):
+            total = v.multiply_add(factor, v.load(v.at(source, offset), mask), total)
+        v.store(total, v.at(sums, offset))
+
+    vectors = build.sdiv(n, integer(v.lanes))
+    with cgutils.for_range(build, vectors) as loop:
+        step(build.mul(loop.index, integer(v.width)))
+    rest = build.srem(n, integer(v.lanes))
+    with build.if_then(build.icmp_signed(">", rest, integer(0))):
+        step(build.mul(vectors, integer(v.width)), v.mask(rest))
 
 
 def _write_dot_rows(v: Vectors, *args) -> None:

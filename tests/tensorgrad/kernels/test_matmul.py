@@ -1,6 +1,7 @@
 """kernels.matmul against NumPy's float64 product: sizes, layouts, batches, edges of memory, threads, narrow machines."""
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from itertools import product
 import numpy as np
 import pytest
 
+from tensorgrad.kernels import attention
 from tensorgrad.kernels.matmul import matmul
 
 FLOATS = [np.float32, np.float64]
@@ -81,6 +83,20 @@ def test_more_than_one_block(dtype, shape):
     known = reference(a, b)
     for x, y in product((a, np.asfortranarray(a), LAYOUTS["4096 bytes from row to row"](a)), (b, np.asfortranarray(b))):
         check(x, y, known=known)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("m", [2, 8, 9])
+def test_few_rows(dtype, m):
+    """Long rows of B are streamed, columns packed: the same sums, to the bit."""
+    rng = np.random.default_rng(12)
+    for k, n in product((1, 7, 8, 390, 800), (127, 128, 255, 256, 2049)):
+        a, b, bias = normal(rng, (m, k), dtype), normal(rng, (k, n), dtype), normal(rng, (n,), dtype)
+        exact, bound = known = reference(a, b)
+        y = check(a, b, known=known)
+        np.testing.assert_array_equal(y, check(np.asfortranarray(a), np.asfortranarray(b), known=known))
+        assert (abs(matmul(a, b, y.copy(), add=True) - 2 * exact) <= 3 * bound).all()
+        np.testing.assert_array_equal(matmul(a, b, bias=bias), matmul(a, np.asfortranarray(b), bias=bias))
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -280,11 +296,43 @@ def products_in_threads():
 
 @pytest.mark.parametrize("lanes", ["4", "8"])
 def test_narrower_vectors(lanes):
-    names = "sizes or layouts or blocks or writes or infinity"
+    names = "sizes or layouts or blocks or few or writes or infinity"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", names]
     environment = os.environ | {"TENSORGRAD_LANES": lanes, "OPENBLAS_NUM_THREADS": "1"}  # its threads hinder ours
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+def largest_error():
+    """Of a few products, in units of the bound on the error."""
+    rng = np.random.default_rng(13)
+    errors = []
+    for m, k, n in [(65, 33, 66), (1, 70, 300), (70, 200, 1), (5, 800, 450), (13, 40, 90)]:
+        a, b = normal(rng, (m, k), np.float32), normal(rng, (k, n), np.float32)
+        exact, bound = reference(a, b)
+        errors += [(abs(matmul(a, y) - exact) / bound).max() for y in (b, np.asfortranarray(b))]
+    return max(errors)
+
+
+def test_a_processor_of_which_nothing_is_known():
+    lanes = "from tensorgrad.kernels.simd import LANES; "
+    machine = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
+    assert run(lanes + "print(LANES, t.largest_error() < 1)", **machine) == "4 True"
+
+
+def attention_and_product():
+    """What two kernels return that call the product of a block."""
+    rng = np.random.default_rng(14)
+    q, k, v, g = (normal(rng, (1, 2, 5, 3), np.float64) for _ in range(4))
+    y, saved = attention.forward(q, k, v, causal=True, scale=0.6)
+    results = [y, *attention.backward(g, y, saved, q, k, v, causal=True, scale=0.6), matmul(q[0], k[0].swapaxes(1, 2))]
+    return [x.tolist() for x in results]
+
+
+def test_without_compiling():
+    plain = json.loads(run("print(t.json.dumps(t.attention_and_product()))", NUMBA_DISABLE_JIT="1"))
+    for ours, theirs in zip(attention_and_product(), plain, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-14)
 
 
 def test_lanes_must_be_known():
