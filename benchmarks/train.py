@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -124,7 +125,7 @@ def against_limit(name: str, runs: Runs) -> list[str]:
     """Cells: what a step computes, the fastest it could be and the share of that reached, and peak memory."""
     shape, best = SHAPES[name], min(all_seconds(runs)[OURS])
     found = limit(name)
-    peaks = [statistics.median(run["peak"] or 0 for run in given) / 1e6 for given in runs.values()]
+    peaks = [statistics.median(run["peak"] or math.nan for run in given) / 1e6 for given in runs.values()]
     return [
         name,
         f"{shape.flops / 1e9:,.1f}",

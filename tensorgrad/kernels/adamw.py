@@ -86,7 +86,7 @@ def _pieces(sizes: tuple[int, ...]) -> Array:
 
 
 def _elements(pieces: Array) -> int:
-    return PIECE * len(pieces)
+    return int((pieces[:, 2] - pieces[:, 1]).sum())
 
 
 @serial
