@@ -20,8 +20,8 @@ keep what is reused near: panels of B, DEPTH x 2 vectors and contiguous, are pac
 serves every row of A; a tile's rows of A stay in the first level while all panels pass. What
 is needed next (a tile's C, the next tile's A, the next panel's B) is asked for early.
 
-Every element of C is summed over k in one order, which depends on m = 1, n = 1 and k alone: no split over tiles, panels
-or threads of a product changes a bit of it.
+Every element of C is summed over k in one order, which depends on k, on n = 1 and on m alone as long as m <= FEW: no split
+over tiles and panels, or over threads into parts of more rows than that, changes a bit of it.
 """
 
 import ctypes
@@ -103,14 +103,25 @@ def _emit_call(builder, args):
 def _gemm(beta, m, n, k, a, ars, acs, b, brs, bcs, c, crs, scratch, s, srs, bias):
     size = item_size(beta)
     scratch = (scratch + 63) // 64 * 64
-    if m == 1 and acs == size and brs == size:
-        _matrix_vector(beta, n, k, b, bcs, a, c, size, s, size, bias, size)
+    if (m == 1 or (m <= FEW and k * size >= 1024)) and acs == size and brs == size:
+        _few_by_columns(beta, m, n, k, a, ars, b, bcs, c, crs, s, srs, bias)
     elif n == 1 and acs == size and brs == size:
         _matrix_vector(beta, m, k, a, ars, b, c, crs, s, srs, bias, 0)
     elif m <= FEW and bcs == size and n * size >= 1024:
         _streamed(beta, m, n, k, a, ars, acs, b, brs, c, crs, scratch, (s, srs, bias))
     else:
         _matrix_matrix(beta, m, n, k, a, ars, acs, b, brs, bcs, c, crs, scratch, (s, srs, bias))
+
+
+@inline
+def _few_by_columns(beta, m, n, k, a, ars, b, bcs, c, crs, s, srs, bias):
+    """C = A B + beta S + bias for contiguous columns of B, a few of which meet each row of A while in the cache."""
+    size = item_size(beta)
+    for j in range(0, n, DOTS):
+        columns, more = b + j * bcs, _beyond(bias, j * size)
+        for i in range(m):
+            row, addend = c + i * crs + j * size, s + i * srs + j * size
+            _matrix_vector(beta, min(DOTS, n - j), k, columns, bcs, a + i * ars, row, size, addend, size, more, size)
 
 
 @inline

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange, types
 
-from tensorgrad.kernels.gemm import SCRATCH, gemm_address, gemm_plus
+from tensorgrad.kernels.gemm import FEW, SCRATCH, gemm_address, gemm_plus
 from tensorgrad.kernels.jit import SMALL, THREADS, config, inline, parallel
 from tensorgrad.kernels.tiles import PANEL
 
@@ -177,7 +177,7 @@ def _split(batch: int, m: int, n: int, size: int, workers: int) -> tuple[int, in
     """Parts of rows and of columns that leave the busiest worker the least to do; size is the bytes of an element.
 
     A part of r rows and w bytes of columns costs r w, and more by about 8 / r for packing its columns of B and 400 / w
-    for reading its rows of A once more. No part is a single row or column, whose sums would be taken in another order.
+    for reading its rows of A once more. No part has few rows or a single column, whose sums would be taken in another order.
     """
     panels = -(-n * size // PANEL)
 
@@ -187,7 +187,7 @@ def _split(batch: int, m: int, n: int, size: int, workers: int) -> tuple[int, in
 
     def allowed(i: int, j: int) -> bool:
         last_columns = n - panels * (j - 1) // j * (PANEL // size)
-        return (i == 1 or m // i > 1) and (j == 1 or last_columns > 1)
+        return (i == 1 or m // i > FEW) and (j == 1 or last_columns > 1)
 
     return min(((i, j) for i in range(1, workers + 1) for j in range(1, workers // i + 1) if allowed(i, j)), key=cost)
 
