@@ -11,6 +11,7 @@ Parameters lie anywhere in memory, so a launch gets a table of addresses and siz
 pieces, (row, start, stop), of at most PIECE elements. The list depends on the sizes alone, and so do all results.
 """
 
+import ctypes
 import functools
 import math
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ import numpy as np
 from numba import carray, prange, types
 from numba.extending import intrinsic
 
-from tensorgrad.kernels.jit import inline, parallel, serial
+from tensorgrad.kernels.jit import config, inline, parallel, serial
 from tensorgrad.kernels.rows import Array, contiguous, zeros
 
 PIECE = 8192  # elements
@@ -115,6 +116,16 @@ def _pointer(typing, address, index, like):
         return builder.gep(first, [args[1]])
 
     return types.CPointer(like)(types.int64, types.int64, like), emit
+
+
+def _plain_pointer(address, index, like):
+    """The same in plain Python, for NUMBA_DISABLE_JIT."""
+    number = np.ctypeslib.as_ctypes_type(like.dtype)
+    return ctypes.cast(int(address) + int(index) * like.itemsize, ctypes.POINTER(number))
+
+
+if config.DISABLE_JIT:
+    _pointer = _plain_pointer  # type: ignore[assignment]
 
 
 @inline

@@ -79,7 +79,7 @@ def seen(i, where, causal):
 def tile(k, scale):
     """Room for a block's scores: rows of whole vectors, with room for one number beside the scores, and never a power of
     two long, for such rows would share a cache set."""
-    return np.empty((BLOCK, (k.shape[2] + 15) // 16 * 16 + 16), type(scale))
+    return np.empty((BLOCK, (k.shape[2] + 15) // 16 * 16 + 16), k.dtype)
 
 
 @serial
