@@ -72,16 +72,29 @@ def fused_cases() -> Iterator[Case]:
         yield Case(f"embedding {n} of {v}x{c}", [(v, c)], lambda tg, ids=ids: lambda w: tg.embedding(ids, w),
                    lambda t, ids=ids: lambda w: t.nn.functional.embedding(t.from_numpy(ids), w),
                    12 * n * c + 4 * v * c, 0)  # fmt: skip
-    size = 12 * 4 * 64 * 32
-    yield Case("rotary 12x4x64x32", [(12, 4, 64, 32)], lambda tg: tg.rotary, torch_rotary, 16 * size, 6 * size)
-    size = 768 * 512
-    yield Case("dropout 768x512", [(768, 512)], lambda tg: functools.partial(tg.dropout, p=0.1, rng=np.random.default_rng(0)),
+    size = 12 * 8 * 256 * 64
+    yield Case("rotary 12x8x256x64", [(12, 8, 256, 64)], lambda tg: tg.rotary, torch_rotary, 16 * size, 6 * size)
+    size = 1000 * 1000
+    yield Case("dropout 1000x1000", [(1000, 1000)], lambda tg: functools.partial(tg.dropout, p=0.1, rng=np.random.default_rng(0)),
                lambda t: lambda x: t.nn.functional.dropout(x, 0.1), 16 * size, 20 * size)  # fmt: skip
     for b, h, t, d in [(12, 4, 64, 32), (16, 6, 256, 64), (2, 12, 1024, 64)]:
         yield Case(f"attention {b}x{h}x{t}x{d}", [(b, h, t, d)] * 3,
                    lambda tg: functools.partial(tg.attention, causal=True),
                    lambda t: functools.partial(t.nn.functional.scaled_dot_product_attention, is_causal=True),
                    48 * b * h * t * d, 7 * b * h * t * t * d)  # fmt: skip
+    b, h, t, d = shape = 16, 6, 256, 64
+    seen, bias = np.random.default_rng(3).random((b, 1, 1, t)) < 0.9, np.random.default_rng(3).normal(size=(1, h, t, t))
+    extras: dict[str, tuple[dict, Callable]] = {
+        "mask": ({"mask": seen}, lambda t: {"attn_mask": t.from_numpy(seen)}),
+        "bias": ({"bias": bias.astype(np.float32)}, lambda t: {"attn_mask": t.from_numpy(bias.astype(np.float32))}),
+        "dropout": ({"causal": True, "dropout_p": 0.1}, lambda t: {"is_causal": True, "dropout_p": 0.1}),
+    }
+    for name, (ours, theirs) in extras.items():
+        flops = 14 * b * h * t * t * d // (1 + ("causal" in ours))
+        yield Case(f"attention {b}x{h}x{t}x{d}, {name}", [shape] * 3,
+                   lambda tg, how=ours: functools.partial(tg.attention, rng=np.random.default_rng(0), **how),
+                   lambda t, how=theirs: functools.partial(t.nn.functional.scaled_dot_product_attention, **how(t)),
+                   48 * b * h * t * d, flops)  # fmt: skip
 
 
 def torch_rotary(t: Any) -> Callable:

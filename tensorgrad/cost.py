@@ -37,7 +37,7 @@ def _solve(size: int, inputs: Sequence[Tensor], params: dict[str, Any]) -> int:
 
 
 def _attention(size: int, inputs: Sequence[Tensor], params: dict[str, Any]) -> int:
-    q, k, v = (x.shape for x in inputs)
+    q, k, v = (x.shape for x in inputs[:3])
     scores = math.prod(q[:-1]) * k[-2]
     return scores * (2 * q[-1] + 2 * v[-1] + 6)  # q k^T, weights times v; the scale, and softmax's five
 
@@ -52,6 +52,7 @@ COUNTS: dict[str, Count] = {
     "matmul": lambda size, inputs, params: 2 * size * inputs[0].shape[-1],
     "linear": _linear,
     "attention": _attention,
+    "biased_attention": _attention,
     "self_attention": _self_attention,
     "softmax": _per_input(5),  # maximum, difference, exponential, sum, quotient
     "log_softmax": _per_input(5),

@@ -1,31 +1,76 @@
-"""What the attention kernels share: how queries are cut into blocks, and the products of a tile of scores.
+"""What the attention kernels share: how queries and keys are cut into tiles, what hides a score, and products of a tile.
 
-q and its kin are (B, H, T, d), k (B, G, S, d), v (B, G, S, e), of any strides but a contiguous last axis. `where` is a block
-of queries and what it sees: (b, h, head of k and v, first query, queries, keys that its last query sees).
+q and its kin are (B, H, T, d), k (B, G, S, d), v (B, G, S, e), of any strides but a contiguous last axis. A tile holds the
+scores of a block of queries against a range of keys. `where` says which: (batch, head, head of k and v, first query, number of
+queries, first key, number of keys, how many keys the block's last query sees).
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numba import types
 
+from tensorgrad.kernels.dropout import chance, drop_row, growth
 from tensorgrad.kernels.functions import decay, minus
-from tensorgrad.kernels.gemm import SCRATCH, gemm_block
-from tensorgrad.kernels.jit import Driver, inline, parallel, serial
-from tensorgrad.kernels.rows import Array, zeros
+from tensorgrad.kernels.gemm import SCRATCH, gemm_address, gemm_block
+from tensorgrad.kernels.jit import inline, parallel, serial
+from tensorgrad.kernels.philox import GROUP, random_row
+from tensorgrad.kernels.rows import Array, empty, zeros
+from tensorgrad.kernels.views import address, vector_at
 
-BLOCK = 64  # queries in a tile
-
-
-def drivers(body: Callable, count: int) -> dict[np.dtype, Driver]:
-    """Of body(gemm, causal, scale, lse, *arrays) with `count` arrays, by dtype; each takes arrays of any strides."""
-    return {np.dtype(dtype): parallel(body, _signature(element, count))
-            for dtype, element in ((np.float32, types.float32), (np.float64, types.float64))}  # fmt: skip
+BLOCK = 64  # queries in a tile, at most
+WIDTH = 512  # keys in a tile
 
 
-def _signature(element: types.Float, count: int) -> tuple:
-    array = types.Array(element, 4, "A", readonly=True, aligned=False)
-    return (types.int64, types.boolean, element, types.Array(types.float64, 3, "C")) + (array,) * count
+class Look(NamedTuple):
+    """All that decides what a query makes of its scores. mask and bias are (B, H, T, S), or of no elements if absent; the
+    threshold is 0 if nothing is dropped. The last four are None if there is nothing of the kind, and the code for them is not
+    compiled then."""
+
+    causal: bool
+    scale: float
+    mask: Array | None
+    bias: Array | None
+    seed: int | None
+    threshold: int | None
+
+
+def look(
+    q: Array,
+    k: Array,
+    causal: bool = False,
+    scale: float = 1.0,
+    mask: Array | None = None,
+    bias: Array | None = None,
+    p: float = 0.0,
+    seed: int = 0,
+) -> Look:
+    """Of mask (booleans) and bias (of q's dtype) that broadcast to (B, H, T, S), and dropout with probability p < 1."""
+    if mask is None and bias is None and p == 0:
+        return Look(causal, scale, None, None, None, None)
+    shape, none = (*q.shape[:3], k.shape[2]), (0, 0, 0, 0)
+    hidden = np.empty(none, np.uint8) if mask is None else np.broadcast_to(mask, shape).view(np.uint8)
+    added = np.empty(none, q.dtype) if bias is None else np.broadcast_to(bias, shape)
+    return Look(causal, scale, hidden, added, seed, chance(p))
+
+
+class Drivers:
+    """Of body(gemm, causal, scale, mask, bias, seed, threshold, lse, *arrays) with `count` arrays, for each dtype, with and
+    without mask, bias and dropout; each takes arrays of any strides."""
+
+    def __init__(self, body: Callable, count: int) -> None:
+        self.forms = {}
+        for element in (types.float32, types.float64):
+            array, mask = (types.Array(kind, 4, "A", readonly=True, aligned=False) for kind in (element, types.uint8))
+            for extras in ((types.none,) * 4, (mask, array, types.int64, types.int64)):
+                lse = types.Array(types.float64, 3, "C")
+                signature = (types.int64, types.boolean, element, *extras, lse) + (array,) * count
+                self.forms[str(element), extras[0] == types.none] = parallel(body, signature)
+
+    def __call__(self, work: int, look: Look, lse: Array, *arrays: Array) -> None:
+        dtype = arrays[0].dtype
+        self.forms[dtype.name, look.mask is None].at(work)(gemm_address(dtype), *look, lse, *arrays)
 
 
 def packed(x: Array) -> Array:
@@ -36,9 +81,9 @@ def packed(x: Array) -> Array:
 
 
 def heads_last(shape: tuple[int, ...], dtype: np.dtype) -> Array:
-    """Zeros (B, H, T, d) in the order (B, T, H, d) of memory, in which heads are joined without a copy."""
+    """Room for (B, H, T, d) in the order (B, T, H, d) of memory, in which heads are joined without a copy."""
     b, h, t, d = shape
-    return zeros((b, t, h, d), dtype).swapaxes(1, 2)
+    return empty((b, t, h, d), dtype).swapaxes(1, 2)
 
 
 def work(q: Array, k: Array) -> int:
@@ -54,32 +99,52 @@ def blind(q, k, causal):
 
 
 @inline
+def height(k, causal):
+    """Queries in a tile: fewer where a good part of each would lie beyond the diagonal, which is computed in vain."""
+    return BLOCK // 2 if causal and k.shape[2] <= 256 else BLOCK
+
+
+@inline
 def blocks(q, k, causal):
     """How many blocks a head's queries are cut into."""
-    return (q.shape[2] - blind(q, k, causal) + BLOCK - 1) // BLOCK
+    return (q.shape[2] - blind(q, k, causal) + height(k, causal) - 1) // height(k, causal)
+
+
+@inline
+def folded(i, count):
+    """Last, first, last but one, second, ..: an order in which any range of blocks is about as much work, if causal."""
+    return i // 2 if i % 2 else count - 1 - i // 2
 
 
 @inline
 def place(b, h, block, q, k, causal):
-    """`where` of a block of head h."""
+    """`where` of the first tile of a block of head h, before its keys: 0 of them yet."""
     queries, keys = q.shape[2], k.shape[2]
-    first = blind(q, k, causal) + block * BLOCK
-    rows = min(BLOCK, queries - first)
-    columns = first + rows + keys - queries if causal else keys
-    return b, h, h * k.shape[1] // q.shape[1], first, rows, columns
+    first = blind(q, k, causal) + block * height(k, causal)
+    rows = min(height(k, causal), queries - first)
+    last = first + rows + keys - queries if causal else keys
+    return b, h, h * k.shape[1] // q.shape[1], first, rows, 0, 0, last
+
+
+@inline
+def onward(where, width):
+    """The next tile of the same block, of at most `width` keys."""
+    b, h, kv, first, rows, start, columns, last = where
+    start += columns
+    return b, h, kv, first, rows, start, min(width, last - start), last
 
 
 @inline
 def seen(i, where, causal):
-    """How many keys row i of a tile sees."""
-    return where[5] - (where[4] - 1 - i) if causal else where[5]
+    """How many keys of the tile row i sees; more than there are, or fewer than none, mean all and none."""
+    return where[7] - where[5] - (where[4] - 1 - i if causal else 0)
 
 
 @serial
-def tile(k, scale):
-    """Room for a block's scores: rows of whole vectors, with room for one number beside the scores, and never a power of
-    two long, for such rows would share a cache set."""
-    return np.empty((BLOCK, (k.shape[2] + 15) // 16 * 16 + 16), k.dtype)
+def tile(k, width):
+    """Room for scores: rows of whole groups of random numbers, and never a power of two long, for such rows would share a
+    cache set."""
+    return np.empty((BLOCK, (width + GROUP - 1) // GROUP * GROUP + 16), k.dtype)
 
 
 @serial
@@ -88,37 +153,85 @@ def scratch():
     return np.empty(SCRATCH, np.uint8)
 
 
-@serial
-def weights_and_slopes(x, t, where, causal, scale, lse):
-    """Each row of scores x becomes p = e^(scale x - lse), 0 for what is not seen, and t becomes p scale (t - sum p t).
+# What hides and drops scores.
 
-    That is softmax and, because dp/dx is symmetric, both its tangent and its gradient, with the scale of x.
-    """
-    b, h, _, first, rows, columns = where
+
+@serial
+def veiled(x, where, scale, mask, bias):
+    """Apply mask and bias to a tile: scale x + bias, or -inf where masked. Returns the scale that is still to be applied."""
+    if mask is None:
+        return scale
+    rows, columns = where[4], where[6]
+    if bias.size != 0:
+        room = np.empty(columns, x.dtype)
+        for i in range(rows):
+            _add(x[i, :columns], _entries(bias, i, where, room, scale), scale)
+        scale = x.dtype.type(1)
+    if mask.size != 0:
+        bits = np.empty(columns, np.uint8)
+        for i in range(rows):
+            _hide(x[i, :columns], _entries(mask, i, where, bits, np.uint8(0)), scale)
+        scale = x.dtype.type(1)
+    return scale
+
+
+@inline
+def _entries(x, i, where, room, like):
+    """The part of a mask or bias that belongs to row i of a tile, contiguous: in place, or copied to `room`."""
+    b, h, _, first, _, start, columns, _ = where
+    if x.strides[3] == x.itemsize:
+        return vector_at(x, b, h, first + i, like)[start : start + columns]
+    for j in range(columns):
+        room[j] = x[b, h, first + i, start + j]
+    return room
+
+
+@serial
+def weights(x, where, look, lse):
+    """Each row of products x becomes p = e^(score - lse), 0 for what is not seen."""
+    b, h, _, first, rows, _, columns, _ = where
+    scale = veiled(x, where, look.scale, look.mask, look.bias)
     for i in range(rows):
         high = x.dtype.type(lse[b, h, first + i])
         low = x.dtype.type(lse[b, h, first + i] - high) if high < np.inf else x.dtype.type(0)
-        t[i, columns] = _weights(x[i, :columns], t[i, :columns], seen(i, where, causal), scale, high, low)
-    for i in range(rows):
-        _slopes(x[i, :columns], t[i, :columns], scale, t[i, columns])
+        _weights(x[i, :columns], seen(i, where, look.causal), scale, high, low)
 
 
 @serial
-def _weights(x, t, seen, scale, high, low):
-    """x becomes p; sum p t."""
-    total = x.dtype.type(0)
+def _weights(x, seen, scale, high, low):
     for j in range(x.size):
         p = decay(minus(x[j] * scale, high, low))
-        p = p if j < seen else x.dtype.type(0)
-        x[j] = p
-        total += p * t[j]
-    return total
+        x[j] = p if j < seen else x.dtype.type(0)
 
 
 @serial
-def _slopes(p, t, scale, mean):
-    for j in range(p.size):
-        t[j] = p[j] * (t[j] - mean) * scale
+def _add(x, bias, scale):
+    for j in range(x.size):
+        x[j] = x[j] * scale + bias[j]
+
+
+@serial
+def _hide(x, mask, scale):
+    for j in range(x.size):
+        score = x[j] * scale
+        x[j] = score if mask[j] != 0 else x.dtype.type(-np.inf)
+
+
+@serial
+def numbers(i, words, where, seed, q):
+    """The random words of row i of a tile: those of row (b, h, query) and columns that are keys."""
+    b, h, _, first, _, start, columns, _ = where
+    random_row(words[: (columns + GROUP - 1) // GROUP * GROUP], seed, (b * q.shape[1] + h) * q.shape[2] + first + i, start)
+
+
+@serial
+def drop(x, words, where, seed, threshold, q):
+    """x becomes D x: 0 where a random word is below the threshold, else grown to keep the mean."""
+    if seed is None or threshold == 0:
+        return
+    for i in range(where[4]):
+        numbers(i, words, where, seed, q)
+        drop_row(x[i, : where[6]], words, np.uint32(threshold), x.dtype.type(growth(threshold)))
 
 
 # Products of a tile x; tools are (address of gemm, scratch).
@@ -127,34 +240,28 @@ def _slopes(p, t, scale, mean):
 @serial
 def scores(beta, x, q, k, where, tools):
     """x = beta x + q k^T."""
-    b, h, kv, first, rows, columns = where
+    b, h, kv, first, rows, start, columns, _ = where
     gemm_block(
-        tools[0], x.dtype.type(beta), rows, columns, q.shape[3], _at(q, b, h, first), q.strides[2], x.itemsize,
-        _at(k, b, kv, 0), x.itemsize, k.strides[2], x.ctypes.data, x.strides[0], tools[1].ctypes.data,
+        tools[0], x.dtype.type(beta), rows, columns, q.shape[3], address(q, b, h, first), q.strides[2], x.itemsize,
+        address(k, b, kv, start), x.itemsize, k.strides[2], x.ctypes.data, x.strides[0], tools[1].ctypes.data,
     )  # fmt: skip
 
 
 @serial
 def weighted_sum(beta, x, v, y, where, tools):
     """y = beta y + x v, for the queries of the block."""
-    b, h, kv, first, rows, columns = where
+    b, h, kv, first, rows, start, columns, _ = where
     gemm_block(
         tools[0], x.dtype.type(beta), rows, v.shape[3], columns, x.ctypes.data, x.strides[0], x.itemsize,
-        _at(v, b, kv, 0), v.strides[2], x.itemsize, _at(y, b, h, first), y.strides[2], tools[1].ctypes.data,
+        address(v, b, kv, start), v.strides[2], x.itemsize, address(y, b, h, first), y.strides[2], tools[1].ctypes.data,
     )  # fmt: skip
 
 
 @serial
-def add_transposed(x, g, dv, where, tools):
-    """dv = dv + x^T g, for the keys that the block sees."""
-    b, h, kv, first, rows, columns = where
+def add_transposed(x, g, dv, to, where, tools):
+    """dv = dv + x^T g, for the keys of the tile, in head `to` of dv."""
+    b, h, _, first, rows, start, columns, _ = where
     gemm_block(
         tools[0], x.dtype.type(1), columns, g.shape[3], rows, x.ctypes.data, x.itemsize, x.strides[0],
-        _at(g, b, h, first), g.strides[2], x.itemsize, _at(dv, b, kv, 0), dv.strides[2], tools[1].ctypes.data,
+        address(g, b, h, first), g.strides[2], x.itemsize, address(dv, b, to, start), dv.strides[2], tools[1].ctypes.data,
     )  # fmt: skip
-
-
-@inline
-def _at(x, b, h, t):
-    """The address of a vector."""
-    return x.ctypes.data + b * x.strides[0] + h * x.strides[1] + t * x.strides[2]

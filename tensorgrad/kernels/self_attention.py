@@ -5,66 +5,52 @@ attention.py does the work, on strided views: q, k, v are read where they lie, a
 array, side by side. Nothing is split, copied or added, and costs are those of attention.py.
 """
 
+from typing import Any
+
 import numpy as np
 
 from tensorgrad.kernels.attention import backward_into, backward_tangent_into, forward_into, tangent_into
-from tensorgrad.kernels.rows import Array, or_zeros, zeros
+from tensorgrad.kernels.attention_tiles import look
+from tensorgrad.kernels.rows import Array, empty, or_zeros
 
 
-def forward(qkv: Array, *, heads: int, causal: bool = False, scale: float) -> tuple[Array, tuple[Array]]:
+def forward(qkv: Array, *, heads: int, **how: Any) -> tuple[Array, tuple[Array]]:
     """(B, T, 3 C) -> (B, T, C), and what is saved: log sum_j e^(scale q_i k_j), (B, H, T)."""
     batch, length, width = qkv.shape
-    y = zeros((batch, length, width // 3), qkv.dtype)
+    y = empty((batch, length, width // 3), qkv.dtype)
     if y.size == 0:
-        return y, (zeros((batch, heads, length)),)
-    return y, (forward_into(_heads(y, heads), *_qkv(qkv, heads), causal, scale),)
+        return y, (empty((batch, heads, length)),)
+    q, k, v = _qkv(qkv, heads)
+    return y, (forward_into(_heads(y, heads), q, k, v, look(q, k, **how)),)
 
 
-def backward(
-    g: Array, y: Array, saved: tuple[Array], qkv: Array, *, heads: int, causal: bool = False, scale: float
-) -> tuple[Array]:
+def backward(g: Array, y: Array, saved: tuple[Array], qkv: Array, *, heads: int, **how: Any) -> tuple[Array]:
     """dL/dy (B, T, C) -> dL/dqkv (B, T, 3 C)."""
-    dqkv = zeros(qkv.shape, qkv.dtype)
+    dqkv = empty(qkv.shape, qkv.dtype)
     if y.size:
-        backward_into(_qkv(dqkv, heads), _heads(g, heads), saved[0], *_qkv(qkv, heads), causal, scale)
+        q, k, v = _qkv(qkv, heads)
+        backward_into(_qkv(dqkv, heads), _heads(g, heads), _heads(y, heads), saved[0], q, k, v, look(q, k, **how))
     return (dqkv,)
 
 
-def tangent(
-    ts: tuple[Array | None],
-    y: Array,
-    saved: tuple[Array],
-    qkv: Array,
-    *,
-    heads: int,
-    causal: bool = False,
-    scale: float,
-) -> Array:
+def tangent(ts: tuple[Array | None], y: Array, saved: tuple[Array], qkv: Array, *, heads: int, **how: Any) -> Array:
     """The tangent of y as qkv moves along ts."""
-    ty = zeros(y.shape, y.dtype)
+    ty = empty(y.shape, y.dtype)
     if y.size:
-        t = _qkv(or_zeros(ts[0], qkv), heads)
-        tangent_into(_heads(ty, heads), t, saved[0], *_qkv(qkv, heads), causal, scale)
+        q, k, v = _qkv(qkv, heads)
+        tangent_into(_heads(ty, heads), _qkv(or_zeros(ts[0], qkv), heads), saved[0], q, k, v, look(q, k, **how))
     return ty
 
 
 def backward_tangent(
-    tg: Array | None,
-    ts: tuple[Array | None],
-    g: Array,
-    y: Array,
-    saved: tuple[Array],
-    qkv: Array,
-    *,
-    heads: int,
-    causal: bool = False,
-    scale: float,
+    tg: Array | None, ts: tuple[Array | None], g: Array, y: Array, saved: tuple[Array], qkv: Array, *, heads: int, **how: Any
 ) -> tuple[Array]:
     """The tangent of dL/dqkv as g moves along tg and qkv along ts."""
-    dqkv = zeros(qkv.shape, qkv.dtype)
+    dqkv = empty(qkv.shape, qkv.dtype)
     if y.size:
+        q, k, v = _qkv(qkv, heads)
         moving = _heads(or_zeros(tg, g), heads), *_qkv(or_zeros(ts[0], qkv), heads)
-        backward_tangent_into(_qkv(dqkv, heads), moving, _heads(g, heads), saved[0], *_qkv(qkv, heads), causal, scale)
+        backward_tangent_into(_qkv(dqkv, heads), moving, _heads(g, heads), saved[0], q, k, v, look(q, k, **how))
     return (dqkv,)
 
 

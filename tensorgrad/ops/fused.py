@@ -239,6 +239,16 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
     return _linear(x, weight, bias)
 
 
+_ROW = 4096  # entries of a row of random words; see kernels/dropout.py
+
+
+@fused(kernels.dropout)
+def _dropout(x, *, p, seed):
+    """y = x m / (1 - p)."""
+    rows = random.kept(p, -(-x.size // _ROW), _ROW, seed)
+    return where(rows.ravel()[: x.size].reshape(x.shape), x * (1 / random.rate_kept(p)), 0.0)
+
+
 def dropout(x: Any, p: float = 0.5, training: bool = True, rng: np.random.Generator | None = None) -> Tensor:
     """y = x m / (1 - p), each entry of m being 0 with probability p, else 1 (Srivastava et al. 2014, section 4).
 
@@ -249,7 +259,12 @@ def dropout(x: Any, p: float = 0.5, training: bool = True, rng: np.random.Genera
         raise ValueError(f"dropout: p must be in [0, 1], got {p}")
     if not training or p == 0:
         return x
+    seed = dropout_seed(rng)
+    return where(np.False_, x, 0.0) if p == 1 else _dropout(x, p=float(p), seed=seed)
+
+
+def dropout_seed(rng: np.random.Generator | None) -> int:
+    """What decides which entries are dropped.  Raises ValueError for a missing `rng`."""
     if rng is None:
         raise ValueError("dropout needs rng, a numpy.random.Generator, when training")
-    kept = random.bernoulli(1 - p, x.shape, rng)
-    return where(kept, x * (1 / (1 - p) if p < 1 else 0.0), 0.0)
+    return random.draw_seed(rng)

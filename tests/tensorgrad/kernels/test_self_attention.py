@@ -49,6 +49,17 @@ def test_tangents(shape, causal):
     check_tangents(self_attention, definition, [joined(shape)], params(shape, causal))
 
 
+def test_a_mask_a_bias_and_dropout():
+    qkv, how = (
+        normal(2, 70, 3, 4, 8),
+        {"mask": np.tri(70, dtype=bool), "bias": normal(4, 1, 70), "p": 0.4, "seed": 9, "scale": 0.3},
+    )
+    parts = [qkv[:, :, i].swapaxes(1, 2) for i in range(3)]
+    y, grads = run(self_attention, [qkv.reshape(2, 70, 96)], {"heads": 4, **how})
+    np.testing.assert_array_equal(y.reshape(2, 70, 4, 8).swapaxes(1, 2), attention.forward(*parts, **how)[0])
+    assert np.isfinite(grads[0]).all()
+
+
 def test_what_stands_still():
     check_none(self_attention, [joined((2, 5, 2, 3))], params((2, 5, 2, 3)))
 
