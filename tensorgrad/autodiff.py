@@ -92,7 +92,8 @@ def _pulled(
     sums: dict[int, Tensor] = {}  # for each node, of the cotangents that have come to it so far
     for y, g in zip(outputs, cotangents, strict=True):
         sums[id(y)] = add(sums[id(y)], g) if id(y) in sums else g
-    with setting(recording=differentiable, scope=(mark,) if mark else state.scope):
+    freeing = free and state.watch is None
+    with setting(recording=differentiable, scope=(mark,) if mark else state.scope, freeing=freeing):
         while topo:
             t = topo.pop()
             if id(t) in wanted or id(t) not in live:

@@ -54,6 +54,7 @@ class _State(threading.local):
     scope: tuple[str, ...] = ()  # names of the modules being called, outermost first
     watch: Watch | None = None  # sees every result, and every cotangent, as it is made
     tape: Tape | None = None  # random seeds of a computation that will be repeated
+    freeing: bool = False  # the graph being pulled through is given up on the way
 
 
 state = _State()
@@ -178,6 +179,7 @@ class Op:
     """
 
     name: str
+    reads_result = True  # whether its rules look at the values of the result
 
     def forward(self, *arrays: Any, **params: Any) -> Any:
         """The result's array, or (array, saved) with a tuple of arrays for the backward kernel."""

@@ -16,7 +16,7 @@ FILES = sorted(p for package in ("tensorgrad", "minigpt") for p in (ROOT / packa
 LAYERS = [
     "kernels",
     "graph",
-    "tree modes random creation cotangents autodiff anomaly",
+    "tree modes random creation cotangents spare autodiff anomaly",
     "ops.gradient",
     "ops.kinds",
     "ops.elementwise ops.shape ops.index ops.logic",

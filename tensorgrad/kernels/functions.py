@@ -113,6 +113,19 @@ def decay32(x):
 decay = by_dtype(decay32, exp64)
 
 
+@inline
+def fade32(x):
+    """As decay32, to the last subnormal number: 2^64 e^x is never too small, and the last product rounds once."""
+    x = F(-104) if x < F(-104) else x
+    t = x * F(1.44269504) + F(12582912 + 127 + 64)
+    n = t - F(12582912 + 127 + 64)
+    r = (x - n * F(0.693359375)) - n * F(-2.12194440e-4)
+    return ((_exp_p(r) * (r * r) + r) + F(1)) * I32(F(t).view(I32) << 23).view(F) * F(5.421010862427522e-20)
+
+
+fade = by_dtype(fade32, exp64)
+
+
 # ---- log: x = 2^e (1 + f) with 1 + f in [sqrt 1/2, sqrt 2], and log x = e log 2 + f - f^2/2 + f^3 P(f) ----
 
 _log_p = polynomial(
@@ -207,7 +220,7 @@ tanh = by_dtype(tanh32, tanh64)
 def sigmoid(x):
     """1 / (1 + e^-x), the quotient corrected once by what it and 1 + e lost in rounding."""
     one = type(x)(1)
-    e = exp(-abs(x))
+    e = fade(-abs(x))
     top = e if x < 0 else one
     low = one + e
     lost = e - (low - one)
@@ -263,7 +276,7 @@ def erf32(x):
     size = abs(x)
     near = x + x * _erf_p(x * x)
     r = F(1) / (size + F(3))
-    far = F(1) - exp32(-x * x) * (_erfc_p(F(1) - F(6) * r) * r)
+    far = F(1) - decay32(-x * x) * (_erfc_p(F(1) - F(6) * r) * r)
     far = -far if x < F(0) else far
     return near if size < F(1) else far
 

@@ -65,6 +65,16 @@ def or_zeros(t: Array | None, x: Array) -> Array:
     return zeros(x.shape, x.dtype) if t is None else t
 
 
+def by_rows(driver: Any, *arrays: Array, work: int) -> Array:
+    """A new array of the shape of the arrays, filled by driver(*arrays, result, chunks), all of them as rows; `work` is that on
+    one element, to choose between one thread and all."""
+    y = empty(arrays[0].shape, arrays[0].dtype)
+    if y.size:
+        rows = [matrix(x) for x in arrays]
+        driver.at(work * y.size)(*rows, y.reshape(rows[0].shape), pieces(*rows[0].shape))
+    return y
+
+
 @inline
 def bounds(chunk, chunks, n):
     """Where chunk number `chunk` of `chunks` nearly equal pieces of range(n) begins and ends."""

@@ -16,25 +16,17 @@ from numba import prange
 
 from tensorgrad.kernels.functions import decay
 from tensorgrad.kernels.jit import parallel, serial
-from tensorgrad.kernels.rows import Array, bounds, empty, matrix, or_zeros, pieces, row_max
+from tensorgrad.kernels.rows import Array, bounds, by_rows, or_zeros, row_max
 
 
 def forward(x: Array) -> tuple[Array, tuple[()]]:
     """(.., n) -> (.., n)."""
-    y = empty(x.shape, x.dtype)
-    if x.size:
-        rows = matrix(x)
-        _forward.at(4 * x.size)(rows, y.reshape(rows.shape), pieces(*rows.shape))
-    return y, ()
+    return by_rows(_forward, x, work=4), ()
 
 
 def backward(g: Array, y: Array, saved: tuple[()], x: Array) -> tuple[Array]:
     """dL/dy (.., n) -> dL/dx (.., n)."""
-    dx = empty(x.shape, x.dtype)
-    if x.size:
-        rows = matrix(y)
-        _backward.at(2 * x.size)(matrix(g), rows, dx.reshape(rows.shape), pieces(*rows.shape))
-    return (dx,)
+    return (by_rows(_backward, g, y, work=2),)
 
 
 def tangent(ts: tuple[Array | None], y: Array, saved: tuple[()], x: Array) -> Array:
@@ -44,14 +36,7 @@ def tangent(ts: tuple[Array | None], y: Array, saved: tuple[()], x: Array) -> Ar
 
 def backward_tangent(tg: Array | None, ts: tuple[Array | None], g: Array, y: Array, saved: tuple[()], x: Array) -> tuple[Array]:
     """The tangent of dL/dx as g moves along tg and x along ts."""
-    dx = empty(x.shape, x.dtype)
-    if x.size:
-        rows = matrix(y)
-        _backward_tangent.at(4 * x.size)(
-            matrix(or_zeros(tg, g)), matrix(or_zeros(ts[0], x)), matrix(g), rows, dx.reshape(rows.shape),
-            pieces(*rows.shape),
-        )  # fmt: skip
-    return (dx,)
+    return (by_rows(_backward_tangent, or_zeros(tg, g), or_zeros(ts[0], x), g, y, work=4),)
 
 
 @parallel

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
 
 from .. import kernels, random
 from ..graph import Tensor, as_tensor
-from .elementwise import erfc, exp, log, sigmoid, softplus, square, tanh, where
-from .index import indices, take_along_axis
+from .elementwise import clip, erfc, exp, log, sigmoid, softplus, square, tanh, where
+from .index import take_along_axis
 from .kinds import fused
 from .linalg import _matmul
-from .reduce import floating, logsumexp, max, mean, sum
+from .reduce import floating, logsumexp, mean, sum
 from .shape import _reshape, matrix_transpose, moveaxis
 
 Reduction = Literal["mean", "sum", "none"]
@@ -25,20 +26,21 @@ Reduction = Literal["mean", "sum", "none"]
 @fused(kernels.softmax)
 def _softmax(x):
     """(.., n) -> (.., n);  y_i = exp x_i / sum_j exp x_j."""
-    e = exp(x - _still(max(x, -1, keepdims=True)))
+    e = exp(x - _peak(x))
     return e / sum(e, -1, keepdims=True)
 
 
 @fused(kernels.log_softmax)
 def _log_softmax(x):
     """(.., n) -> (.., n);  y_i = x_i - log sum_j exp x_j."""
-    shifted = x - _still(max(x, -1, keepdims=True))
+    shifted = x - _peak(x)
     return shifted - log(sum(exp(shifted), -1, keepdims=True))
 
 
-def _still(x: Tensor) -> Tensor:
-    """A shift that cancels: constant for every derivative, and 0 instead of -inf or inf."""
-    return Tensor(np.where(np.isfinite(x._array), x._array, np.where(np.isnan(x._array), x._array, 0)).astype(x.dtype))
+def _peak(x: Tensor) -> Tensor:
+    """The maximum of each row, a shift that cancels: constant for every derivative, and 0 instead of -inf or inf."""
+    most = np.max(x._array, -1, keepdims=True, initial=-np.inf)
+    return Tensor(np.where(np.isinf(most), 0, most).astype(x.dtype))
 
 
 def _along(op: Any, x: Any, axis: int) -> Tensor:
@@ -93,15 +95,23 @@ def cross_entropy(
         return _reduced(-sum(log_softmax(logits) * wanted.astype(logits.dtype), -1), reduction, math.prod(logits.shape[:-1]))
     if targets.shape != logits.shape[:-1]:
         raise ValueError(f"cross_entropy: targets of shape {targets.shape} do not fit logits of shape {logits.shape}")
-    used = targets != ignore_index
-    if targets.size and (bad := used & ((targets < 0) | (targets >= classes))).any():
+    flat, count = _classes(targets, classes, ignore_index)
+    rows = logits if logits.ndim == 2 else _reshape(logits, shape=(flat.size, classes))
+    losses = _cross_entropy(rows, targets=flat, ignore_index=int(ignore_index), label_smoothing=float(label_smoothing))
+    return _reduced(_reshape(losses, shape=targets.shape) if reduction == "none" else losses, reduction, count)
+
+
+def _classes(targets: np.ndarray, classes: int, ignore_index: int) -> tuple[np.ndarray, int]:
+    """The targets as a vector of int64, and how many are not ignored.  Raises for what is neither ignored nor a class."""
+    if targets.size and targets.dtype.kind not in "iu":
+        raise TypeError(f"cross_entropy: targets must be integers, or probabilities for every class, got {targets.dtype}")
+    flat = targets.reshape(-1).astype(np.int64)
+    used = flat != ignore_index
+    bad = used & (flat.view(np.uint64) >= classes)  # negative ones are large then
+    if bad.any():
         place = tuple(map(int, np.unravel_index(int(np.argmax(bad)), targets.shape)))
         raise IndexError(f"cross_entropy: target {targets[place]} at {place} is not a class of 0 .. {classes - 1}")
-    rows = _reshape(logits, shape=(math.prod(targets.shape), classes))
-    flat = indices(np.where(used, targets, 0), classes, "cross_entropy", "the classes").reshape(-1)
-    flat = np.where(used.reshape(-1), flat, ignore_index)
-    losses = _cross_entropy(rows, targets=flat, ignore_index=int(ignore_index), label_smoothing=float(label_smoothing))
-    return _reduced(_reshape(losses, shape=targets.shape), reduction, int(used.sum()))
+    return flat, int(np.count_nonzero(used))
 
 
 def _reduced(losses: Tensor, reduction: Reduction, count: int) -> Tensor:
@@ -196,8 +206,14 @@ def rms_norm(x: Any, weight: Any = None, eps: float = 1e-6) -> Tensor:
 def _gelu(x, *, approximate):
     """y = x Phi(x), Phi the distribution function of the standard normal."""
     if approximate == "tanh":
-        return 0.5 * x * (1 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
-    return 0.5 * x * erfc(x * -math.sqrt(0.5))
+        return _gated(x, lambda x: 0.5 * (1 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))))
+    return _gated(x, lambda x: 0.5 * erfc(x * -math.sqrt(0.5)))
+
+
+def _gated(x: Tensor, gate: Callable) -> Tensor:
+    """x gate(x), for a gate that is 0 at -1000 and 1 at 1000 to all digits: 0 and x beyond, where -inf 0 would be nan."""
+    near = clip(x, -1000, 1000)
+    return where(x._array > 1000, x, near * gate(near))
 
 
 def gelu(x: Any, approximate: Literal["none", "tanh"] = "none") -> Tensor:
@@ -210,7 +226,7 @@ def gelu(x: Any, approximate: Literal["none", "tanh"] = "none") -> Tensor:
 @fused(kernels.silu)
 def silu(x):
     """y = x sigmoid(x)  (Elfwing et al. 2017, eq. 3)."""
-    return x * sigmoid(x)
+    return _gated(x, sigmoid)
 
 
 # Linear maps, and noise

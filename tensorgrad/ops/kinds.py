@@ -26,6 +26,7 @@ import numpy as np
 from ..autodiff import pull, push, variable, zeros_like
 from ..cotangents import Fresh, Late, total
 from ..graph import Op, Tensor, as_tensor, setting, state
+from ..spare import spare
 from .gradient import Gradients
 
 
@@ -95,6 +96,8 @@ def _times(g: Tensor, d: Tensor | float) -> Tensor:
 class Linear(_Primitive):
     """y = A x, jointly linear in its inputs; adjoint(g, x1, .., xn) is A^T g, a Tensor or one for each input."""
 
+    reads_result = False
+
     def __init__(self, body: Callable, adjoint: Callable, kernel: Callable | None = None):
         super().__init__(body, kernel)
         self.adjoint = adjoint
@@ -110,6 +113,8 @@ class Linear(_Primitive):
 
 class Bilinear(_Primitive):
     """y = B(a, b), linear in each; adjoints[i](g, a, b) is the transpose of B with the other input held."""
+
+    reads_result = False
 
     def __init__(self, body: Callable, adjoints: Sequence[Callable], kernel: Callable | None = None):
         super().__init__(body, kernel)
@@ -130,8 +135,10 @@ class Kernel(Protocol):
 
     A kernel may also have `tangent(ts, y, saved, *arrays) -> dy` and `backward_tangent(tg, ts, g, y, saved, *arrays)`, the
     tangents of what its two functions return as g moves along tg and the arrays along ts (None for what does not move).
-    The arrays that `backward` returns are new ones: the engine adds to them in place.  If it has a parameter `wanted`, a
-    sequence of booleans, it need not compute the others.
+    The arrays that `backward` returns are new ones: the engine adds to them in place.
+    If it has READS_RESULT = False, `backward` does not look at y.  If it has OVERWRITES = True, `backward` has a parameter
+    `overwrite`: whether the gradient may take the memory of the first array, which nobody will read again.  If `backward`
+    has a parameter `wanted`, a sequence of booleans, it need not compute the other gradients.
     """
 
     def forward(self, *arrays: Any, **params: Any) -> tuple[np.ndarray, tuple[np.ndarray, ...]]: ...
@@ -149,6 +156,8 @@ class Fused(Op):
     def __init__(self, body: Callable, kernel: Kernel):
         self.name, self.__doc__, self.__wrapped__ = body.__name__, body.__doc__, body
         self.body, self.kernel = body, kernel
+        self.reads_result = getattr(kernel, "READS_RESULT", True)
+        self.overwrites = getattr(kernel, "OVERWRITES", False)
 
     def __call__(self, *inputs: Any, **params: Any) -> Tensor:
         inputs = tuple([as_tensor(x, inputs) for x in inputs])
@@ -165,9 +174,10 @@ class Fused(Op):
 
     def vjp(self, out: Tensor, g: Tensor, wanted: Sequence[bool]) -> list[Tensor | None]:
         if not state.recording:
+            overwrite = {"overwrite": spare(out)} if self.overwrites else {}
             arrays = [x._array for x in out.inputs]
             choice = {"wanted": wanted} if self.selective else {}
-            gs = self.kernel.backward(g._array, out._array, out.saved, *arrays, **out.params, **choice)
+            gs = self.kernel.backward(g._array, out._array, out.saved, *arrays, **out.params, **overwrite, **choice)
             return [Fresh(a) if want else None for a, want in zip(gs, wanted, strict=True)]
         if state.enclosing == "forward" and hasattr(self.kernel, "backward_tangent"):
             return Gradients(self.name, self.body, self.kernel, self.selective, out).nodes(g, out.inputs, wanted)

@@ -1,0 +1,132 @@
+"""The gradient of the logits takes their memory when nobody else can see it, and only then."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import tensorgrad as tg
+from tensorgrad.ops import kinds
+
+ROWS, WIDTH, CLASSES = 64, 8, 500
+rng = np.random.default_rng(0)
+IDS = rng.integers(0, CLASSES, ROWS)
+
+
+@pytest.fixture
+def weight():
+    return tg.tensor(rng.normal(size=(CLASSES, WIDTH)).astype(np.float32), requires_grad=True)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The answers that `spare` gives."""
+    answers = []
+    spare = kinds.spare
+    monkeypatch.setattr(kinds, "spare", lambda node: answers.append(spare(node)) or answers[-1])
+    return answers
+
+
+x = tg.tensor(rng.normal(size=(4, ROWS // 4, WIDTH)).astype(np.float32))
+
+
+def gradient(weight, loss, **how):
+    weight.grad = None
+    value = loss(weight)
+    value.backward(**how)
+    return weight.grad.numpy().copy()
+
+
+def plain(weight):
+    return tg.cross_entropy(tg.linear(x, weight), IDS.reshape(4, -1))
+
+
+def numbers(weight):
+    """The gradient of `plain`, by hand."""
+    rows = x.numpy().reshape(-1, WIDTH).astype(np.float64)
+    logits = rows @ weight.numpy().T.astype(np.float64)
+    p = np.exp(logits - logits.max(-1, keepdims=True))
+    p /= p.sum(-1, keepdims=True)
+    p[np.arange(ROWS), IDS] -= 1
+    return p.T @ rows / ROWS
+
+
+def raw(held):
+    return held.data if isinstance(held, tg.Tensor) else held
+
+
+def test_overwritten_when_only_the_graph_holds_them(weight, asked):
+    np.testing.assert_allclose(gradient(weight, plain), numbers(weight), rtol=1e-4, atol=1e-6)
+    assert asked == [True]
+
+
+@pytest.mark.parametrize("hold", [
+    lambda logits: logits, lambda logits: logits.data, lambda logits: logits.data[0, :1], lambda logits: logits.reshape(-1),
+    lambda logits: logits.T,
+])  # fmt: skip
+def test_kept_when_somebody_holds_the_logits_or_a_view(weight, asked, hold):
+    kept = []
+
+    def loss(weight):
+        logits = tg.linear(x, weight)
+        kept.append(hold(logits))
+        return tg.cross_entropy(logits, IDS.reshape(4, -1))
+
+    value = np.array(raw(hold(tg.linear(x, weight))))
+    np.testing.assert_allclose(gradient(weight, loss), numbers(weight), rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(raw(kept[0]), value)
+    assert asked == [False]
+
+
+def test_kept_for_another_use_in_the_graph(weight, asked):
+    def loss(weight):
+        logits = tg.linear(x, weight)
+        return 1e-3 * tg.mean(tg.square(tg.logsumexp(logits, -1))) + tg.cross_entropy(logits, IDS.reshape(4, -1))
+
+    got = gradient(weight, loss)
+    with tg.definitions():
+        np.testing.assert_allclose(got, gradient(weight, loss), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("op", [tg.exp, tg.tanh, tg.sigmoid])
+def test_kept_for_an_op_that_reads_its_result(weight, asked, op):
+    loss = lambda weight: tg.cross_entropy(op(tg.linear(x, weight)).reshape(ROWS, -1), IDS)
+    got = gradient(weight, loss)
+    with tg.definitions():
+        np.testing.assert_allclose(got, gradient(weight, loss), rtol=1e-4, atol=1e-6)
+    assert asked == [False]
+
+
+def test_kept_for_a_second_backward(weight, asked):
+    value = plain(weight)
+    value.backward(retain_graph=True)
+    first = weight.grad.numpy().copy()
+    weight.grad = None
+    value.backward()
+    np.testing.assert_array_equal(weight.grad.numpy(), first)
+    assert asked == [False, True]
+
+
+def test_double_backward_and_leaves(weight, asked):
+    value = plain(weight)
+    value.backward(create_graph=True)
+    np.testing.assert_allclose(weight.grad.numpy(), numbers(weight), rtol=1e-4, atol=1e-6)
+    logits = tg.tensor(rng.normal(size=(ROWS, CLASSES)).astype(np.float32), requires_grad=True)
+    before = logits.numpy().copy()
+    tg.cross_entropy(logits, IDS).backward()
+    np.testing.assert_array_equal(logits.numpy(), before)
+    assert not any(asked)
+
+
+def test_the_backward_pass_makes_no_second_copy(weight):
+    weight = tg.tensor(rng.normal(size=(20_000, WIDTH)).astype(np.float32), requires_grad=True)
+    size = ROWS * 20_000 * 4
+    gradient(weight, plain)
+    tracemalloc.start()
+    value = plain(weight)
+    tracemalloc.reset_peak()
+    held = tracemalloc.get_traced_memory()[0]
+    value.backward()
+    peak = tracemalloc.get_traced_memory()[1] - held
+    tracemalloc.stop()
+    assert held > size and peak < 0.6 * size  # packed parts of the products and the weight's own gradient, no logits
