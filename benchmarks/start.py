@@ -67,10 +67,11 @@ def crowd(cache: str, count: int = 8) -> float:
 
 
 def imports(rounds: int) -> list[list[str]]:
-    code = "import json, time; t = time.perf_counter(); import {}; print(json.dumps([time.perf_counter() - t]))"
+    code = "import json, time; t = time.perf_counter(); import {}; print(json.dumps({{"seconds": time.perf_counter() - t}}))"
     commands = {f"`import {name}`": ["-c", code.format(name)] for name in IMPORTS if importlib.util.find_spec(name)}
     targets = {"`import tensorgrad`": "0.35"}
-    return [[name, shown(seconds), targets.get(name, "")] for name, seconds in in_turns(commands, rounds).items()]
+    runs = in_turns(commands, rounds)
+    return [[name, shown([run["seconds"] for run in runs[name]]), targets.get(name, "")] for name in runs]
 
 
 def shown(seconds: list[float]) -> str:
