@@ -67,7 +67,7 @@ def crowd(cache: str, count: int = 8) -> float:
 
 
 def imports(rounds: int) -> list[list[str]]:
-    code = "import json, time; t = time.perf_counter(); import {}; print(json.dumps({{"seconds": time.perf_counter() - t}}))"
+    code = "import time; t = time.perf_counter(); import {}; print('{{\"seconds\":', time.perf_counter() - t, '}}')"
     commands = {f"`import {name}`": ["-c", code.format(name)] for name in IMPORTS if importlib.util.find_spec(name)}
     targets = {"`import tensorgrad`": "0.35"}
     runs = in_turns(commands, rounds)
