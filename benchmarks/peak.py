@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import prange, types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from tensorgrad.kernels.jit import THREADS, parallel, serial
-from tensorgrad.kernels.simd import REGISTERS, Vectors
+from tensorgrad.kernels.simd import INTEGER, REGISTERS, Vectors, integer
 
 SUMS = REGISTERS * 3 // 4  # enough to keep every multiply-add unit busy, few enough for the registers
 
@@ -23,14 +22,23 @@ def _multiply_adds(typing: Any, x: Any, steps: Any) -> Any:
 
     def emit(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         v = Vectors(builder, x)
-        start = v.splat(args[0])
-        sums = [cgutils.alloca_once_value(builder, start) for _ in range(SUMS)]
-        with cgutils.for_range(builder, args[1]):
-            for place in sums:
-                builder.store(v.multiply_add(start, builder.load(place), start), place)
+        start, before = v.splat(args[0]), builder.block
+        loop, after = builder.append_basic_block(), builder.append_basic_block()
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        left = builder.phi(INTEGER)
+        sums = [builder.phi(v.type) for _ in range(SUMS)]
+        next_sums = [v.multiply_add(start, total, start) for total in sums]
+        for total, following in zip(sums, next_sums, strict=True):
+            total.add_incoming(start, before)
+            total.add_incoming(following, loop)
+        left.add_incoming(args[1], before)
+        left.add_incoming(builder.sub(left, integer(1)), loop)
+        builder.cbranch(builder.icmp_signed(">", left, integer(1)), loop, after)
+        builder.position_at_end(after)
         total = v.zero
-        for place in sums:
-            total = builder.fadd(total, builder.load(place))
+        for following in next_sums:
+            total = builder.fadd(total, following)
         return v.sum(total)
 
     return x(x, types.int64), emit
