@@ -6,6 +6,14 @@ from contextlib import nullcontext
 
 import pytest
 
+# Tests about the kernels themselves: that they are used, their range, and threads, each of which begins with kernels
+ABOUT_KERNELS = (
+    "test_case_116_layer_norm_of_huge_rows",
+    "test_definitions_is_a_switch_that_turns_kernels_off",
+    "test_threads_with_their_own_graphs_and_shared_weights_give_the_serial_answer",
+    "test_spare.py",
+)
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--definitions", action="store_true", help="ops run their definitions, not their kernels")
@@ -19,7 +27,9 @@ def definitions(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("definitions"):
+        items[:] = [item for item in items if not any(name in item.nodeid for name in ABOUT_KERNELS)]
     for item in items:
         function = getattr(item, "function", None)
         module = getattr(item, "module", None)
