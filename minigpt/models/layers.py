@@ -28,12 +28,13 @@ class KeyValueCache:
         self.padding = None if padding is None or not np.any(padding) else np.asarray(padding)
 
     def select(self, rows: Any) -> None:
-        """Keep these rows, in this order; one may be kept several times, but there cannot be more than before."""
+        """Keep these rows, in this order; one may be kept several times."""
         for name in ("keys", "values"):
             room = getattr(self, name)
             kept = room[rows, :, : self.length]
-            setattr(self, name, room[: len(kept)])
-            room[: len(kept), :, : self.length] = kept
+            room = room[: len(kept)] if len(kept) <= len(room) else np.empty((len(kept), *room.shape[1:]), room.dtype)
+            room[:, :, : self.length] = kept
+            setattr(self, name, room)
         self.padding = None if self.padding is None else self.padding[rows]
 
     def attend(self, qkv: Tensor) -> Tensor:
