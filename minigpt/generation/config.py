@@ -36,7 +36,7 @@ class GenerationConfig:
     min_p: float = _option(0.0, "draw from those at least P times as likely as the likeliest", "[0, 1]")
     typical_p: float = _option(1.0, "draw from the most typical of mass P", "(0, 1]")
     repetition_penalty: float = _option(
-        1.0, "divides positive logits of tokens that occurred, multiplies negative ones", "(0, inf)"
+        1.0, "positive logits of tokens that occurred are divided by it, negative ones multiplied", "(0, inf)"
     )
     presence_penalty: float = _option(0.0, "taken from the logits of tokens that were generated", "(-inf, inf)")
     frequency_penalty: float = _option(0.0, "the same, for each time", "(-inf, inf)")
@@ -46,8 +46,9 @@ class GenerationConfig:
     stop_strings: tuple[str, ...] = _option((), "end before this text")
     num_beams: int = _option(1, "beams of a beam search; 1 for none", "[1, 1000]")
     length_penalty: float = _option(1.0, "a beam's log-probability is divided by its length to this power", "(-inf, inf)")
-    early_stopping: EarlyStopping = _option("no", "beam search ends when enough beams are done, and no better one is likely; "
-                                            "at once; or when no better one can come")  # fmt: skip
+    early_stopping: EarlyStopping = _option(  # noqa: RUF009
+        "no", "beams end when enough are done and no better one is likely; at once; or when no better one can come"
+    )
     num_return_sequences: int = _option(1, "texts for each prompt", "[1, 100000]")
     prompt_lookup_num_tokens: int = _option(0, "tokens guessed from what was written before, verified in one step", "[0, 10000]")
     max_matching_ngram_size: int = _option(2, "longest ending that is looked up for a guess", "[1, 10000]")

@@ -58,7 +58,7 @@ def test_greedy(pair):
     ours, theirs = pair
     found = [our_greedy(ours, prompt) for prompt in prompts()]
     assert found == [their_tokens(theirs, prompt)[0] for prompt in prompts()]
-    assert len({len(tokens) for tokens in found}) > 3 and len({tokens[0] for tokens in found}) > 10
+    assert len({len(tokens) for tokens in found}) > 3 and len({tokens[0] for tokens in found}) > 5
 
 
 def test_greedy_with_penalties(pair):

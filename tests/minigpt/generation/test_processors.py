@@ -67,11 +67,16 @@ def test_a_configuration_asks_for_them_in_order():
     assert made[0].keywords["biases"] == [((0, 1), 1.0)] and made[4].keywords["biases"] == [((3,), -INF)]
 
 
+BIASES = [((4,), 0.7), ((2, 5), -1.5)]
 PEERS = {
     "repetition_penalty": ({"penalty": 1.3}, "RepetitionPenaltyLogitsProcessor", {"penalty": 1.3}),
     "no_repeat_ngram": ({"size": 2}, "NoRepeatNGramLogitsProcessor", {"ngram_size": 2}),
-    "sequence_bias": ({"biases": [((4,), 0.7), ((2, 5), -1.5)]}, "SequenceBiasLogitsProcessor", {"sequence_bias": [[[4], 0.7], [[2, 5], -1.5]]}),
-}  # fmt: skip
+    "sequence_bias": (
+        {"biases": BIASES},
+        "SequenceBiasLogitsProcessor",
+        {"sequence_bias": [[list(ids), bias] for ids, bias in BIASES]},
+    ),
+}
 
 
 @pytest.mark.parametrize("name", PEERS)
