@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from minigpt.generation import command as generation
+from minigpt.commands import generate
 
 
 def refused(result, *words):
@@ -35,7 +35,7 @@ def test_prompts_from_a_file(command, trained, tmp_path):
     arguments = ("--max-new-tokens", 8, "--seed", 3)
     code, out, _ = command("generate", trained, "--prompts", path, *arguments)
     assert code == 0
-    texts = out.removesuffix("\n").split("\n" + generation.RULE + "\n")
+    texts = out.removesuffix("\n").split("\n" + generate.RULE + "\n")
     alone = [command("generate", trained, "--prompt", prompt, *arguments)[1] for prompt in ("400 bo", "7")]
     assert [text + "\n" for text in texts] == alone
     assert command("generate", trained, "--prompts", path, *arguments, "--batch-size", 1)[1] == out
@@ -70,7 +70,7 @@ def test_strategies(command, trained):
     assert text("--temperature", 0, "--prompt-lookup-num-tokens", 5) == greedy
     assert text("--top-k", 1) == text("--top-p", 1e-9) == text("--min-p", 1) == greedy
     assert text("--num-beams", 3, "--early-stopping", "yes", "--length-penalty", 0.5)
-    assert text("--num-beams", 3, "--num-return-sequences", 2).count(generation.RULE) == 1
+    assert text("--num-beams", 3, "--num-return-sequences", 2).count(generate.RULE) == 1
     assert "o" not in text("--bad-words", "o", "--bad-words", "l")
     assert text("--sequence-bias", "b=1e6") == "40" + "b" * 12 + "\n"
     stopped = text("--temperature", 0, "--stop-strings", greedy[5:7])
