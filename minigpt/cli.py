@@ -1,4 +1,4 @@
-"""The command line: train, generate, draw, check. What a command needs is imported when it runs, so help is instant.
+"""The command line: train, generate, evaluate and more. What a command needs is imported when it runs, so help is instant.
 
 Exit codes: 0 done; 1 training or a check failed; 2 a mistake in what was typed or given; 130 interrupted by Ctrl-C and 143
 by SIGTERM, which training answers by finishing its step and saving (a second one ends it at once).
@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from minigpt.commands import data, evaluate, generate, verify
 from minigpt.config import TrainConfig, resolve, suggest, value_types
 from minigpt.errors import MinigptError, UserError
-from minigpt.generation import command as generation
 
 
 class Parser(argparse.ArgumentParser):
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> Parser:
     parser = Parser(prog="minigpt", description="Train, run, draw and check small GPT language models.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add in (_add_train, _add_generate, _add_draw, _add_check):
+    for add in (_add_train, _add_generate, _add_evaluate, _add_data, _add_draw, _add_check, _add_verify):
         add(commands)
     return parser
 
@@ -95,9 +95,21 @@ def _shown(value: Any) -> str:
 
 
 def _add_generate(commands: Any) -> None:
-    parser = _command(commands, "generate", generation.run, "write text with a trained model, shown as it is made")
+    parser = _command(commands, "generate", generate.run, "write text with a trained model, shown as it is made")
     _add_folder(parser)
-    generation.add_flags(parser)
+    generate.add_flags(parser)
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser = _command(commands, "evaluate", evaluate.run, "measure how well a model predicts a text")
+    _add_folder(parser)
+    evaluate.add_flags(parser)
+
+
+def _add_data(commands: Any) -> None:
+    parser = commands.add_parser("data", help="look at a text before training", description="Look at a text before training.")
+    inside = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    data.add_flags(_command(inside, "stats", data.run, "count characters and tokens, entropies and mutual information"))
 
 
 def _add_draw(commands: Any) -> None:
@@ -110,6 +122,11 @@ def _add_draw(commands: Any) -> None:
 def _add_check(commands: Any) -> None:
     text = "compare a model's gradients and Hessian-vector products with finite differences"
     _add_folder(_command(commands, "check", _check, text))
+
+
+def _add_verify(commands: Any) -> None:
+    text = "check that a model is equal cached and uncached, batched and single, saved and loaded, and so on"
+    _add_folder(_command(commands, "verify", verify.run, text))
 
 
 def _add_folder(parser: Parser) -> None:

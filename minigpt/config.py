@@ -69,6 +69,7 @@ class TrainConfig:
     )
     tokenizer: Literal["char", "bytes", "bpe"] = _option("char", "what a token is")
     vocab_size: int = _option(2048, "number of tokens that --tokenizer bpe learns", "[256, 2097152]")
+    sampling: Literal["random", "epoch"] = _option("random", "windows at random places, or each once an epoch, shuffled")
     n_layer: int = _option(4, "transformer blocks", "[1, 1000]")
     n_head: int = _option(4, "attention heads; must divide n_embd", "[1, 65536]")
     n_embd: int = _option(128, "width of the model", "[1, 65536]")

@@ -1,6 +1,6 @@
 """Text from anywhere, in bounded pieces: files and folders of them, standard input, JSON lines, gzip or not.
 
-A text is read as a stream of pieces of at most a few million characters, so its length does not matter. A document is
+A text is read as a stream of pieces of at most a few hundred thousand characters, so its length does not matter. A document is
 what belongs together: a whole file, or one line of a `.jsonl` file; END stands after each but the last.
 """
 
@@ -21,7 +21,7 @@ from typing import IO
 
 from minigpt.errors import UserError
 
-PIECE = 1 << 21  # bytes read at once
+PIECE = 1 << 18  # bytes read at once
 LONGEST_LINE = 1 << 28  # bytes of one JSON line
 END = None  # between two documents
 
@@ -89,7 +89,7 @@ def open_source(data: str, field: str = "text") -> Source:
 
 def _spooled(stream: IO[bytes]) -> Path:
     """Standard input is read more than once, so it is kept in a temporary file for as long as the program runs."""
-    kept = tempfile.NamedTemporaryFile(prefix="minigpt-stdin-")  # noqa: SIM115
+    kept = tempfile.NamedTemporaryFile(prefix="minigpt-stdin-")
     while block := stream.read(PIECE):
         kept.write(block)
     kept.flush()

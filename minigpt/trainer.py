@@ -17,7 +17,7 @@ import numpy as np
 
 import tensorgrad as tg
 from minigpt import guards, optimizers
-from minigpt.batches import RandomWindows, restore_stream, stream_state
+from minigpt.batches import EpochWindows, RandomWindows, restore_stream, stream_state
 from minigpt.config import TrainConfig
 from minigpt.errors import TrainingError, UserError
 from minigpt.models.gpt import GPT, GPTConfig
@@ -34,11 +34,12 @@ class Trainer:
     def __init__(self, config: TrainConfig, tokens: np.ndarray, vocab_size: int) -> None:
         init_rng, data_rng, self.dropout_rng = (np.random.default_rng(s) for s in np.random.SeedSequence(config.seed).spawn(3))
         self.config = config
-        self.model = GPT(_model_config(config, vocab_size), init_rng)
+        self.model = GPT(model_config(config, vocab_size), init_rng)
         if config.checkpoint_activations:
             for block in self.model.h:
                 block.forward = tg.checkpoint(block.forward)
-        self.batches = RandomWindows(tokens, config.batch_size, config.block_size, data_rng)
+        windows = {"random": RandomWindows, "epoch": EpochWindows}[config.sampling]
+        self.batches = windows(tokens, config.batch_size, config.block_size, data_rng)
         self.optimizers = optimizers.build(config, self.model)
         self.schedule = Schedule(config)
         self.norms = guards.NormWatch()
@@ -168,7 +169,8 @@ def _number(value: Any) -> float:
     return float(value)
 
 
-def _model_config(config: TrainConfig, vocab_size: int) -> GPTConfig:
+def model_config(config: TrainConfig, vocab_size: int) -> GPTConfig:
+    """The shape of the model that the settings ask for."""
     return GPTConfig(
         vocab_size=vocab_size,
         block_size=config.block_size,

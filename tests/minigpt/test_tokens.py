@@ -1,5 +1,6 @@
 """A token file holds what encoding the whole text at once gives, is made once, and is checked before it is used."""
 
+import itertools
 import json
 import re
 
@@ -43,8 +44,8 @@ def test_no_token_reaches_across_pieces():
         stream = list(encodable(iter([text[i : i + size] for i in range(0, len(text), size)]), 333))
         assert "".join(t for part, t in stream if part == 0) == text[:333]
         assert "".join(t for part, t in stream if part == 1) == text[333:]
-        for (_, before), (part, after) in zip(stream, stream[1:], strict=False):
-            assert part == 1 and before == text[:333][-len(before) :] or (not before[-1].isspace() and after[0] in " \n")
+        for (_, before), (part, after) in itertools.pairwise(stream):
+            assert (part == 1 and before == text[:333][-len(before) :]) or (not before[-1].isspace() and after[0] in " \n")
 
 
 @pytest.mark.parametrize("kind", ["char", "bytes", "bpe"])
