@@ -32,7 +32,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--truncate", action="store_true", help="keep only the end of a prompt beyond the context")
     parser.add_argument("--json", action="store_true", help="an object a line: tokens, log-probabilities, timing")
     for option in dataclasses.fields(GenerationConfig):
-        flag, extra = "--" + option.name.replace("_", "-"), {"default": argparse.SUPPRESS, "help": _help(option)}
+        flag = "--" + option.name.replace("_", "-")
+        extra: dict[str, Any] = {"default": argparse.SUPPRESS, "help": _help(option)}
         if option.name == "early_stopping":
             parser.add_argument(flag, metavar="{no,yes,never}", **extra)
         elif isinstance(option.default, tuple):

@@ -81,12 +81,22 @@ def typical_p(scores: np.ndarray, mass: float) -> np.ndarray:
 
 
 def _fewest(scores: np.ndarray, rank: np.ndarray, mass: float) -> np.ndarray:
-    """Keep the first tokens in order of rank, as many as it takes to reach this share of the probability, at least one."""
-    order = np.argsort(rank, kind="stable")
-    weights = np.exp(scores[order] - scores.max())
-    before = np.cumsum(weights) - weights
-    kept = scores.copy()
-    kept[order[before >= mass * weights.sum()]] = -np.inf
+    """Keep the first tokens in order of rank, as many as it takes to reach this share of the probability, at least one.
+
+    Few tokens have most of the probability, so the first 256 are sorted, and more only if they do not suffice.
+    """
+    weights = np.exp(scores - scores.max())
+    enough, count = mass * weights.sum(), 256
+    while True:
+        first = np.flatnonzero(rank < np.partition(rank, count)[count]) if count < rank.size else np.arange(rank.size)
+        order = first[np.argsort(rank[first], kind="stable")]
+        sums = np.cumsum(weights[order])
+        if count >= rank.size or (order.size and sums[-1] >= enough):
+            break
+        count *= 8
+    chosen = order[sums - weights[order] < enough]
+    kept = np.full_like(scores, -np.inf)
+    kept[chosen] = scores[chosen]
     return kept
 
 

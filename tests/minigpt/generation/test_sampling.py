@@ -64,6 +64,17 @@ def test_typical_p_starts_at_the_entropy_not_at_the_top():
         assert kept(EIGHT, typical_p=mass) == sorted(nearest[:count].tolist())
 
 
+@pytest.mark.parametrize("spread", [0, 0.1, 1, 5])
+@pytest.mark.parametrize("mass", [1e-9, 0.5, 0.99])
+def test_a_large_vocabulary_is_cut_as_if_all_of_it_were_sorted(spread, mass):
+    logits = np.round(np.random.default_rng(0).normal(0, spread, 5000), 1)  # with ties
+    p = np.exp(logits) / np.exp(logits).sum()
+    order = np.argsort(-p, kind="stable")
+    before = np.concatenate([[0], np.cumsum(p[order])[:-1]])
+    assert kept(logits, top_p=mass) == sorted(order[before < mass - 1e-12].tolist()) or spread == 0
+    assert spread or len(kept(logits, top_p=mass)) == max(1, round(5000 * mass))
+
+
 def test_cuts_and_temperature_follow_one_another():
     assert kept(EIGHT, top_k=4, top_p=0.6, temperature=0.5) == [0, 1]
     assert kept(EIGHT, top_k=4, min_p=0.6) == [0, 1]
