@@ -57,11 +57,11 @@ class EpochWindows:
 
     def restore(self, state: Any) -> None:
         """Take over a position; UserError if it is none."""
-        places = (state.get("epoch"), state.get("read")) if isinstance(state, dict) else ()
-        if not places or any(type(place) is not int or not 0 <= place < 2**62 for place in places):
+        epoch, read = (state.get("epoch"), state.get("read")) if isinstance(state, dict) else (None, None)
+        if type(epoch) is not int or type(read) is not int or not (0 <= epoch < 2**62 and 0 <= read < 2**62):
             raise UserError(f"the position in the epochs is malformed: {state!r:.100}")
-        self._begin(places[0])
-        self.read = min(places[1], len(self.starts))
+        self._begin(epoch)
+        self.read = min(read, len(self.starts))
 
     def _begin(self, epoch: int) -> None:
         rng = np.random.default_rng([self.seed, epoch])

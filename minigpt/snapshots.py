@@ -47,7 +47,7 @@ def verify(path: Path) -> None:
 
 def newest(out: Path) -> tuple[Path | None, list[str]]:
     """The newest set that can be believed, if there is one, and for each newer one why it cannot."""
-    reasons = []
+    reasons: list[str] = []
     for path in reversed(steps(out)):
         try:
             verify(path)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import tensorgrad as tg
-from minigpt import guards, optimizers
+from minigpt import diagnostics, guards, optimizers
 from minigpt.batches import EpochWindows, RandomWindows, restore_stream, stream_state
 from minigpt.config import TrainConfig
 from minigpt.errors import TrainingError, UserError
@@ -37,8 +37,8 @@ class Trainer:
         self.model = GPT(model_config(config, vocab_size), init_rng)
         if config.checkpoint_activations:
             for block in self.model.h:
-                block.forward = tg.checkpoint(block.forward)
-        windows = {"random": RandomWindows, "epoch": EpochWindows}[config.sampling]
+                block.forward = tg.checkpoint(block.forward)  # type: ignore[method-assign]
+        windows: type[RandomWindows] | type[EpochWindows] = EpochWindows if config.sampling == "epoch" else RandomWindows
         self.batches = windows(tokens, config.batch_size, config.block_size, data_rng)
         self.optimizers = optimizers.build(config, self.model)
         self.schedule = Schedule(config)
@@ -48,13 +48,16 @@ class Trainer:
         self.best: tuple[float, int] | None = None
         self._pace = 0.0
 
-    def update(self) -> dict[str, Any]:
+    def update(self, diagnose: bool = False) -> dict[str, Any]:
         """One step on config.grad_accum batches; its record, with a "note" if something was out of the ordinary.
+
+        With `diagnose`, the record says under "layers" what the step did to each.
 
         A loss or gradient that is not finite leaves the weights as they are: TrainingError, or a note of it as long as no
         more than config.skip_bad_steps are passed over in a row.
         """
         started = time.perf_counter()
+        before = diagnostics.weights(self.model) if diagnose else None
         self.step += 1
         lr = self.schedule(self.step - 1)
         for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
@@ -63,7 +66,7 @@ class Trainer:
         batches = [self.batches.next() for _ in range(self.config.grad_accum)]
         loss = self._differentiate(batches)
         norm = float(tg.optim.clip_grad_norm(self.model.parameters(), self.config.grad_clip or sys.float_info.max))
-        record = {"step": self.step, "loss": loss, "val_loss": None, "lr": lr, "grad_norm": norm}
+        record: dict[str, Any] = {"step": self.step, "loss": loss, "val_loss": None, "lr": lr, "grad_norm": norm}
         if math.isfinite(loss) and math.isfinite(norm):
             for optimizer in self.optimizers:
                 optimizer.step()
@@ -72,6 +75,8 @@ class Trainer:
             note = self._pass_over("loss" if not math.isfinite(loss) else "gradient norm", loss, norm, batches, dropout)
         if note is not None:
             record["note"] = note
+        if before is not None:
+            record["layers"] = diagnostics.layers(self.model, before)
         return record | self._timing(time.perf_counter() - started)
 
     def observe(self, validation_loss: float) -> None:

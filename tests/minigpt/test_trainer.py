@@ -1,5 +1,6 @@
 """Accumulated is the full batch, recomputed is remembered; a state goes through JSON and back, or is refused."""
 
+import gc
 import json
 import math
 import tracemalloc
@@ -66,14 +67,15 @@ def test_recomputed_activations_give_the_same_bits(dropout):
 def test_recomputed_activations_take_less_memory():
     peaks = []
     for recomputed in (False, True):
-        trainer = trainer_for(n_layer=6, n_embd=16, block_size=32, batch_size=8, checkpoint_activations=recomputed)
+        trainer = trainer_for(n_layer=8, n_embd=32, block_size=64, batch_size=16, checkpoint_activations=recomputed)
         batches = [trainer.batches.next()]
         trainer._differentiate(batches)
+        gc.collect()
         tracemalloc.start()
         trainer._differentiate(batches)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] < 0.6 * peaks[0], peaks
+    assert peaks[1] < 0.5 * peaks[0], peaks  # 6.9 and 22.4 MB where it was written
 
 
 def test_label_smoothing_is_its_definition():
