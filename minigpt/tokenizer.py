@@ -42,13 +42,19 @@ class Tokenizer:
         self.kind = _kind(json.loads(backend.to_str()))
         self.pieces = _pieces(backend, self.kind)
         added = backend.get_added_tokens_decoder()
-        plain = [piece for i, piece in enumerate(self.pieces) if i not in added]
+        plain = np.array([i for i in range(len(self.pieces)) if i not in added], dtype=np.int64)
         if self.kind == "char":
-            codes = np.array([ord(piece.decode("utf-8")) for piece in plain], dtype=np.uint32)
-            self._order = np.argsort(codes)
-            self._codes = codes[self._order]
-        elif self.kind == "bytes":
-            self._id_of_byte = np.argsort(np.frombuffer(b"".join(plain), dtype=np.uint8))
+            if not plain.size:
+                raise UserError("it has no characters")
+            codes = np.array([ord(self.pieces[i].decode("utf-8")) for i in plain], dtype=np.uint32)
+            self._order = plain[np.argsort(codes)]
+            self._codes = np.sort(codes)
+            return
+        id_of = {self.pieces[i]: i for i in plain}
+        missing = [byte for byte in range(256) if bytes([byte]) not in id_of]
+        if missing:
+            raise UserError(f"it has no token for byte {missing[0]:#04x}")
+        self._id_of_byte = np.array([id_of[bytes([byte])] for byte in range(256)])
 
     @property
     def vocab_size(self) -> int:
@@ -157,13 +163,28 @@ def load_tokenizer(path: Path) -> Tokenizer:
     if len(content) > LARGEST_FILE:
         raise UserError(f"{path} is more than {LARGEST_FILE >> 20} MiB, so it is no tokenizer file")
     try:
-        return Tokenizer(Backend.from_str(content.decode("utf-8")))
+        text = content.decode("utf-8")
+        _check_ids(json.loads(text))
+        return Tokenizer(Backend.from_str(text))
     except (KeyboardInterrupt, MemoryError):
         raise
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     except BaseException as error:  # the tokenizers library raises bare Exception, and where it panics not even that
         raise UserError(f"{path} is not a tokenizer file: {_short(error)}") from None
+
+
+def _check_ids(description: Any) -> None:
+    """UserError for a token id beyond the number of tokens; the library would count up to it."""
+    model = description.get("model") if isinstance(description, dict) else None
+    vocab = model.get("vocab") if isinstance(model, dict) else None
+    if isinstance(vocab, dict):
+        added = description.get("added_tokens")
+        count = len(vocab) + (len(added) if isinstance(added, list) else 0)
+        for word, token in vocab.items():
+            if type(token) is not int or not 0 <= token < count:
+                where = f"token {_short(repr(word))} has id {_short(repr(token))}"
+                raise UserError(f"the ids of its {count} tokens do not run from 0 to {count - 1}: {where}")
 
 
 def _short(value: object) -> str:
@@ -197,5 +218,5 @@ def _pieces(backend: Backend, kind: str) -> list[bytes]:
         elif kind != "char" and all(letter in _LETTER_BYTES for letter in word):
             pieces.append(bytes(_LETTER_BYTES[letter] for letter in word))
         else:
-            raise UserError(f"token {token} is {word!r}, which does not fit a tokenizer of kind {kind}")
+            raise UserError(f"token {token} is {_short(repr(word))}, which does not fit a tokenizer of kind {kind}")
     return pieces

@@ -140,6 +140,21 @@ def test_damaged_weights_and_nothing_left_are_said(command, trained, tmp_path):
     assert code == 1 and "not numbers" in err
 
 
+def test_help_and_mistaken_flags_are_answered_before_anything_is_imported():
+    code = (
+        "import sys; from minigpt.cli import main\n"
+        "for arguments in (['generate', 'x', '--top-p', 'nan'], ['generate', '--help'], ['verify', '--help']):\n"
+        "    try: main(arguments)\n"
+        "    except SystemExit: pass\n"
+        "slow = {'numba', 'numpy', 'tokenizers', 'rich', 'tensorgrad'} & set(sys.modules)\n"
+        "assert not slow, slow"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    for words in ("--num-beams", "--stop-strings", "newest half"):
+        assert words in done.stdout
+
+
 LAUNCH = "import sys; from minigpt.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
