@@ -37,13 +37,14 @@ def opened(out: Path, resume: bool) -> Iterator[None]:
 
     UserError if it cannot be written to, if another training has it, or if a new run found a model in it after all.
     """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock = contextlib.ExitStack()
-        lock.enter_context(locked(out))
-    except OSError as error:
-        raise UserError(f"cannot write to the folder {out}: {error.strerror or error}") from None
-    with lock:
+    with contextlib.ExitStack() as stack:
+        if not out.exists():
+            stack.callback(_remove_if_empty, out)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(out))
+        except OSError as error:
+            raise UserError(f"cannot write to the folder {out}: {error.strerror or error}") from None
         for folder in (out, out / snapshots.FOLDER):
             remove_temporaries(folder)
         if not resume and _is_taken(out):
@@ -66,6 +67,11 @@ def check_space(out: Path, model: GPT, keep_last: int) -> list[str]:
     if free < needed:
         return [f"warning: {keep_last} checkpoints and the best will take {needed / 1e6:,.0f} MB; {free / 1e6:,.0f} MB are free"]
     return []
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def _is_taken(out: Path) -> bool:

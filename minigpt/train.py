@@ -105,8 +105,9 @@ def _steps(run: Run, stop: StopRequest) -> Iterator[dict[str, Any]]:
     if stop.signal is not None and trainer.step < config.max_steps:
         if trainer.step and run.saved != trainer.step:
             _save(run)
-        done = f"after step {trainer.step}, which is saved" if trainer.step else "before its first step"
-        raise Interrupted(f"training stopped {done}; minigpt train --resume {shlex.quote(str(run.out))} goes on", stop.signal)
+        resume_command = f"minigpt train --resume {shlex.quote(str(run.out))}"
+        saved = f"after step {trainer.step}, which is saved; {resume_command} goes on" if trainer.step else "before its first step"
+        raise Interrupted(f"training stopped {saved}", stop.signal)
 
 
 def evaluate(model: GPT, corpus: Corpus, config: TrainConfig, batches: int) -> float:

@@ -13,7 +13,7 @@ from minigpt.train import train
 from minigpt.trainer import Trainer
 
 TINY = {"n_layer": 2, "n_head": 2, "n_embd": 8, "block_size": 8, "batch_size": 4, "eval_batches": 2, "eval_interval": 100}
-CLOCKS = ("seconds", "tokens_per_second")
+CLOCKS = ("seconds", "tokens_per_second", "memory_mb")  # what differs between two runs of the same numbers
 
 
 def config_for(text_file, out, **changes):
@@ -30,8 +30,8 @@ def stop_at(monkeypatch, step, number=signal.SIGTERM):
     """Let the signal come during a step."""
     update = Trainer.update
 
-    def interrupted(self):
-        record = update(self)
+    def interrupted(self, **how):
+        record = update(self, **how)
         if self.step == step:
             signal.raise_signal(number)
         return record

@@ -63,14 +63,14 @@ def test_threads_and_processes_and_hash_seeds(text_file, tmp_path):
     """One process with one thread from start to end; another with two threads, stopped and resumed with one."""
     code = (
         "import sys; sys.path.insert(0, {tests!r}); from pathlib import Path; import pytest; import training_runs as t\n"
-        "config = t.config_for({text!r}, {out!r}, dropout=0.1, grad_accum=2, n_embd=16, batch_size=8)\n"
+        "config = t.config_for({text!r}, {out!r}, dropout=0.1, grad_accum=2, n_embd=16, batch_size=8, max_steps=200)\n"
         "patch = pytest.MonkeyPatch()\n"
         "{what}"
     )
     parts = {
         "whole": [("1", "t.train(config)")],
         "parts": [
-            ("2", "t.stop_at(patch, 10)\ntry: t.train(config)\nexcept t.Interrupted: pass"),
+            ("2", "t.stop_at(patch, 90)\ntry: t.train(config)\nexcept t.Interrupted: pass"),
             ("1", "t.train(t.settings(Path(config.out), {}, None), resumed=True)"),
         ],
     }

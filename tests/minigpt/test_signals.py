@@ -61,12 +61,37 @@ def test_other_threads_touch_no_handler():
     assert found == [(None, before)]
 
 
+def test_interrupted_while_the_text_is_read(command, text_file, tmp_path, monkeypatch):
+    """Nothing is there to finish or to save yet, and nothing is left behind."""
+
+    def interrupt(_):
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("minigpt.train.load_corpus", interrupt)
+    code, _, err = command("train", "--data", text_file, "--out", tmp_path / "m")
+    assert (code, err) == (130, "\nminigpt: interrupted\n") and not (tmp_path / "m").exists()
+
+
+def test_a_stop_before_the_first_step_saves_nothing(text_file, tmp_path, monkeypatch):
+    enter = StopRequest.__enter__
+
+    def already(self):
+        enter(self)
+        signal.raise_signal(signal.SIGTERM)
+        return self
+
+    monkeypatch.setattr(StopRequest, "__enter__", already)
+    with pytest.raises(Interrupted, match=r"training stopped before its first step$"):
+        train(config_for(text_file, tmp_path / "a"))
+    assert snapshots.newest(tmp_path / "a") == (None, [])
+
+
 SLOW = (
     "import sys, time; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
     "import training_runs as t\n"
     "real = t.Trainer.update\n"
-    "def update(self):\n"
-    "    print('step', flush=True); time.sleep(float(sys.argv[4])); return real(self)\n"
+    "def update(self, **how):\n"
+    "    print('step', flush=True); time.sleep(float(sys.argv[4])); return real(self, **how)\n"
     "t.Trainer.update = update\n"
     "from minigpt.errors import MinigptError\n"
     "try: t.train(t.config_for(sys.argv[2], sys.argv[3], max_steps=10**6))\n"
