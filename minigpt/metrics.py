@@ -28,8 +28,7 @@ class MetricsLog:
 
     def append(self, record: dict[str, Any]) -> None:
         """Write one record; a number that is not finite is written as null, and seen as it is in `records`."""
-        plain = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in record.items()}
-        self._file.write(json.dumps(plain, allow_nan=False) + "\n")
+        self._file.write(json.dumps(_plain(record), allow_nan=False) + "\n")
         self._file.flush()
         self.records.append(record)
 
@@ -54,3 +53,10 @@ class MetricsLog:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+
+
+def _plain(value: Any) -> Any:
+    """The value with null for each number in it that JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _plain(inside) for key, inside in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -13,9 +13,10 @@ def record(step, loss=1.0):
 def test_a_number_that_is_not_finite_is_null_in_the_file_and_itself_in_the_records(tmp_path):
     with MetricsLog(tmp_path) as log:
         log.append(record(1, math.nan))
-        log.append(record(2, math.inf))
+        log.append(record(2, math.inf) | {"layers": {"wte": {"grad_norm": math.nan}}})
         assert (tmp_path / "metrics.jsonl").read_text().count("\n") == 2  # on the disk before the log is closed
     assert [json.loads(line)["loss"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [None, None]
+    assert '"grad_norm": null' in (tmp_path / "metrics.jsonl").read_text()
     assert math.isnan(log.records[0]["loss"]) and log.records[1]["loss"] == math.inf
 
 
