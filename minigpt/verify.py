@@ -169,9 +169,9 @@ def verify_engine(model: GPT, ids: np.ndarray) -> Iterator[Equality]:
 
 
 def _rounding(c: GPTConfig) -> float:
-    """What float32 may lose, relative to the largest logit: four products a block, and one at the end, sum up to 4 C terms,
-    whose roundings add up like a random walk."""
-    return float(np.finfo(np.float32).eps * np.sqrt(4 * c.n_embd) * (4 * c.n_layer + 1))
+    """What float32 may lose, relative to the largest logit: four products a block, and one at the end, sum up to 4 C terms
+    each, and all roundings add up like a random walk."""
+    return float(np.finfo(np.float32).eps * np.sqrt(4 * c.n_embd * (4 * c.n_layer + 1)))
 
 
 def causal(model: GPT, ids: np.ndarray) -> Equality:
