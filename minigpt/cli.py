@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> Parser:
     parser = Parser(prog="minigpt", description="Train, run, draw and check small GPT language models.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add in (_add_train, _add_generate, _add_evaluate, _add_data, _add_draw, _add_check, _add_verify):
+    for add in (_add_train, _add_generate, _add_watch, _add_evaluate, _add_data, _add_draw, _add_check, _add_verify):
         add(commands)
     return parser
 
@@ -98,6 +98,10 @@ def _add_generate(commands: Any) -> None:
     parser = _command(commands, "generate", generate.run, "write text with a trained model, shown as it is made")
     _add_folder(parser)
     generate.add_flags(parser)
+
+
+def _add_watch(commands: Any) -> None:
+    _add_folder(_command(commands, "watch", _watch, "show a training run as it goes on"))
 
 
 def _add_evaluate(commands: Any) -> None:
@@ -144,6 +148,15 @@ def _train(options: dict[str, Any]) -> int:
     from minigpt.train import train
 
     train(config, resumed=resumed is not None)
+    return 0
+
+
+def _watch(options: dict[str, Any]) -> int:
+    from rich.console import Console
+
+    from minigpt.watch import watch
+
+    watch(Path(options["folder"]), Console(highlight=False))
     return 0
 
 

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 import tensorgrad as tg
-from minigpt import checkpoint, folder, resume, snapshots, tensorfile
+from minigpt import checkpoint, diagnostics, facts, folder, resume, snapshots, tensorfile
 from minigpt.baselines import markov_losses
 from minigpt.config import TrainConfig
 from minigpt.data import Corpus, load_corpus, windows
 from minigpt.display import Display, next_command, summary
+from minigpt.energy import Footprint, Meter
 from minigpt.errors import Interrupted, TrainingError
 from minigpt.files import write_whole
 from minigpt.generation.config import GenerationConfig
@@ -28,6 +29,7 @@ from minigpt.generation.text import generate_text
 from minigpt.metrics import MetricsLog
 from minigpt.models.gpt import GPT
 from minigpt.plot import loss_svg
+from minigpt.report import report
 from minigpt.signals import StopRequest
 from minigpt.trainer import Trainer
 
@@ -70,7 +72,9 @@ def train(config: TrainConfig, resumed: bool = False) -> Result:
         run = Run(config, out, corpus, trainer, resume.fingerprint(corpus))
         notes = _restore(run) if resumed else _place(run)
         notes += folder.check_space(out, trainer.model, config.keep_last)
-        baselines = markov_losses(corpus.train, corpus.validation, corpus.tokenizer.vocab_size)
+        known = facts.describe(config, corpus, trainer.model)
+        facts.write(out, known)
+        meter = Meter(tg.kernels.jit.THREADS)
         with MetricsLog(out, trainer.step) as log, Display(config.max_steps) as display, StopRequest() as stop:
             display.say("\n".join([_describe(run), *notes]))
             for record in _steps(run, stop):
@@ -79,8 +83,12 @@ def train(config: TrainConfig, resumed: bool = False) -> Result:
                 if "note" in record:
                     display.say(f"step {record['step']}: {record['note']}")
                 display.step(record)
+        baselines = markov_losses(corpus.train, corpus.validation, corpus.tokenizer.vocab_size)
         losses = {"this model": log.records[-1]["val_loss"], **baselines}
         write_whole(out / "loss.svg", loss_svg(log.records, baselines, f"minigpt on {Path(corpus.name).name}"))
+        known = facts.conclude(known, corpus, baselines, str(Footprint(*meter.watts(), log.records[-1]["seconds"])))
+        facts.write(out, known)
+        write_whole(out / "report.html", report(log.records, known))
     _conclude(display, run, losses)
     return Result(trainer.model, corpus, log.records, losses)
 
@@ -89,14 +97,16 @@ def _steps(run: Run, stop: StopRequest) -> Iterator[dict[str, Any]]:
     """Yield the record of each step, and save where that is due; Interrupted, all saved, once a stop is asked for."""
     config, trainer = run.config, run.trainer
     while trainer.step < config.max_steps and stop.signal is None:
-        record = trainer.update()
-        last = trainer.step == config.max_steps
-        if last or trainer.step % config.eval_interval == 0:
+        last = trainer.step + 1 == config.max_steps
+        due = last or (trainer.step + 1) % config.eval_interval == 0
+        record = trainer.update(diagnose=due)
+        if due:
             batches = config.eval_batches * (FINAL_BATCHES if last else 1)
             record["val_loss"] = evaluate(trainer.model, run.corpus, config, batches)
             if not math.isfinite(record["val_loss"]):
                 raise TrainingError(f"the validation loss became {record['val_loss']} at step {trainer.step}; nothing was saved")
             trainer.observe(record["val_loss"])
+            record |= {"memory_mb": diagnostics.memory(), "sample": _sample(run, 120)}
         yield record
         if record["val_loss"] is not None or (config.save_interval and trainer.step % config.save_interval == 0):
             _save(run)
@@ -106,7 +116,9 @@ def _steps(run: Run, stop: StopRequest) -> Iterator[dict[str, Any]]:
         if trainer.step and run.saved != trainer.step:
             _save(run)
         resume_command = f"minigpt train --resume {shlex.quote(str(run.out))}"
-        saved = f"after step {trainer.step}, which is saved; {resume_command} goes on" if trainer.step else "before its first step"
+        saved = (
+            f"after step {trainer.step}, which is saved; {resume_command} goes on" if trainer.step else "before its first step"
+        )
         raise Interrupted(f"training stopped {saved}", stop.signal)
 
 
@@ -165,6 +177,13 @@ def _contents(run: Run) -> Iterator[tuple[str, bytes]]:
     yield resume.STATE, (json.dumps(state | {"text": run.text}, indent=1, allow_nan=False) + "\n").encode()
 
 
+def _sample(run: Run, tokens: int) -> str:
+    """A text that the model writes now, always from the same random numbers, which training does not use."""
+    settings = GenerationConfig(max_new_tokens=tokens, temperature=0.8)
+    rng = np.random.default_rng(run.config.seed)
+    return "".join(generate_text(run.trainer.model, run.corpus.tokenizer, "", settings, rng))
+
+
 def _describe(run: Run) -> str:
     config, corpus = run.config, run.corpus
     parameters = sum(parameter.size for parameter in run.trainer.model.parameters())
@@ -180,15 +199,13 @@ def _conclude(display: Display, run: Run, losses: dict[str, float]) -> None:
     console, corpus, trainer = display.console, run.corpus, run.trainer
     console.print()
     console.print(summary(losses, len(corpus.validation) / corpus.validation_characters))
-    rng = np.random.default_rng(run.config.seed)
-    settings = GenerationConfig(max_new_tokens=300, temperature=0.8)
-    sample = "".join(generate_text(trainer.model, corpus.tokenizer, "", settings, rng))
+    sample = _sample(run, 300)
     display.say(f"\nA sample at temperature 0.8:\n\n{sample.strip()}\n")
     if trainer.step < run.config.max_steps:
         display.say(f"Stopped early: {trainer.stale} evaluations without a better validation loss")
     if trainer.best is not None and trainer.best[1] != trainer.step:
         best = run.out / snapshots.FOLDER / snapshots.name_of(trainer.best[1])
         display.say(f"The lowest validation loss, {trainer.best[0]:.4f}, was at step {trainer.best[1]}: {best}")
-    files = "config.json, model.safetensors, tokenizer.json, metrics.jsonl, loss.svg, checkpoints/"
+    files = "config.json, model.safetensors, tokenizer.json, metrics.jsonl, loss.svg, report.html, checkpoints/"
     opening = corpus.tokenizer.decode(corpus.train[: run.config.block_size]).split()
     display.say(f"Saved in {run.out}: {files}\nNext: {next_command(str(run.out), opening[0] if opening else '')}")

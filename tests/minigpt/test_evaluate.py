@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import tensorgrad as tg
-from minigpt.evaluate import _scored, calibration_error, encode, evaluate
 from minigpt.errors import UserError
+from minigpt.evaluate import _scored, calibration_error, encode, evaluate
 from minigpt.models.gpt import GPT, GPTConfig
 from minigpt.sources import open_source
 from minigpt.surprise import colour, page, shown
