@@ -7,6 +7,7 @@ the world's mean in 2023, 480 g of CO2-equivalent per kWh (Ember, Global Electri
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,8 +45,10 @@ class Footprint:
 class Meter:
     """Measures from when it is made; asked now and then, it also survives the counters' beginning anew."""
 
-    def __init__(self, cores: int) -> None:
-        self.cores, self.joules, self._began = cores, 0.0, time.monotonic()
+    def __init__(self, cores: int | None = None) -> None:
+        allowed = getattr(os, "sched_getaffinity", None)
+        self.cores = cores or (len(allowed(0)) if allowed else os.cpu_count() or 1)
+        self.joules, self._began = 0.0, time.monotonic()
         self._last = _counters()
 
     def watts(self) -> tuple[float, bool]:

@@ -75,7 +75,7 @@ def train(config: TrainConfig, resumed: bool = False) -> Result:
         notes += folder.check_space(out, trainer.model, config.keep_last)
         known = facts.describe(config, corpus, trainer.model)
         facts.write(out, known)
-        meter = Meter(tg.kernels.jit.THREADS)
+        meter = Meter()
         with MetricsLog(out, trainer.step) as log, Display(config.max_steps) as display, StopRequest() as stop:
             display.say("\n".join([_describe(run), *notes]))
             warm(training=True, report=display.compiling)
