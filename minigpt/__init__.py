@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from minigpt.checkpoint import load, save
     from minigpt.config import TrainConfig
     from minigpt.errors import MinigptError, TrainingError, UserError
-    from minigpt.generate import generate_text
+    from minigpt.generation.config import GenerationConfig
+    from minigpt.generation.text import generate_text, generate_texts
     from minigpt.models.gpt import GPT, GPTConfig
     from minigpt.tokenizer import Tokenizer
 
@@ -23,7 +24,9 @@ _HOME = {
     "MinigptError": "minigpt.errors",
     "TrainingError": "minigpt.errors",
     "UserError": "minigpt.errors",
-    "generate_text": "minigpt.generate",
+    "GenerationConfig": "minigpt.generation.config",
+    "generate_text": "minigpt.generation.text",
+    "generate_texts": "minigpt.generation.text",
     "GPT": "minigpt.models.gpt",
     "GPTConfig": "minigpt.models.gpt",
     "Tokenizer": "minigpt.tokenizer",
@@ -32,12 +35,14 @@ _HOME = {
 __all__ = [
     "GPT",
     "GPTConfig",
+    "GenerationConfig",
     "MinigptError",
     "Tokenizer",
     "TrainConfig",
     "TrainingError",
     "UserError",
     "generate_text",
+    "generate_texts",
     "load",
     "save",
 ]

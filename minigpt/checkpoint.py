@@ -10,21 +10,23 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
-from safetensors.numpy import save as pack
 
-from minigpt.config import TrainConfig
+from minigpt import snapshots, tensorfile
+from minigpt.config import NAMES, TrainConfig
 from minigpt.errors import UserError
 from minigpt.files import write_whole
 from minigpt.models.gpt import GPT, GPTConfig
 from minigpt.tokenizer import Tokenizer, load_tokenizer
 
 PREFIX = "transformer."
+WEIGHTS = "model.safetensors"
+FILES = ("tokenizer.json", "tokenizer_config.json", "config.json", WEIGHTS)
+_LARGEST_CONFIG = 1 << 24  # bytes
 Layout = dict[str, tuple[tuple[int, ...], bool]]  # name -> (shape in nn.Linear's layout, whether it is a bias)
 _IN_OUT = re.compile(r"h\.\d+\.(attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj)\.weight")
 _DERIVED = re.compile(r"(lm_head\.weight|h\.\d+\.attn\.(bias|masked_bias))")  # the tied head, and stored causal masks
@@ -47,22 +49,32 @@ def save(folder: Path | str, model: GPT, tokenizer: Tokenizer, train_config: Tra
     """Write the model's folder, each file whole or not at all; the weights come last."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / "tokenizer.json", tokenizer.backend.to_str(pretty=True))
-    write_whole(folder / "tokenizer_config.json", _json(_tokenizer_config(model.config)))
-    write_whole(folder / "config.json", _json(_published_config(model.config, train_config)))
-    write_whole(folder / "model.safetensors", pack(_published_weights(model), metadata={"format": "pt"}))
+    for name, content in contents(model, tokenizer, train_config):
+        write_whole(folder / name, content)
+
+
+def contents(model: GPT, tokenizer: Tokenizer, train_config: TrainConfig | None = None) -> Iterator[tuple[str, bytes]]:
+    """The names of FILES, in their order, and what belongs into them."""
+    yield "tokenizer.json", tokenizer.backend.to_str(pretty=True).encode()
+    yield "tokenizer_config.json", _json(_tokenizer_config(model.config))
+    yield "config.json", _json(_published_config(model.config, train_config))
+    yield WEIGHTS, tensorfile.pack(_published_weights(model))
 
 
 def load(folder: Path | str) -> tuple[GPT, Tokenizer]:
     """The model (in evaluation mode, float32) and the tokenizer of a folder that `save` or transformers wrote.
 
-    UserError, one sentence, if anything is missing, malformed, unsupported or does not fit together.
+    Without weights of its own, the folder's newest checkpoint that is undamaged is read. UserError, one sentence, if
+    anything is missing, malformed, unsupported, damaged or does not fit together.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; a model is a folder that minigpt train has written")
+    if not (folder / WEIGHTS).exists():
+        folder = snapshots.newest(folder)[0] or folder
+        _refuse_pickle(folder)
     config = _read_config(folder / "config.json")
-    weights = _read_weights(folder / "model.safetensors", config)
+    weights = _read_weights(folder / WEIGHTS, config)
     tokenizer = load_tokenizer(folder / "tokenizer.json")
     if tokenizer.vocab_size != config.vocab_size:
         raise UserError(f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, but the model has {config.vocab_size}")
@@ -72,8 +84,33 @@ def load(folder: Path | str) -> tuple[GPT, Tokenizer]:
     return model, tokenizer
 
 
-def _json(value: dict[str, Any]) -> str:
-    return json.dumps(value, indent=2, allow_nan=False) + "\n"
+def read_train_config(folder: Path) -> TrainConfig:
+    """The settings that the model in a folder was trained with; UserError if it does not say, or they are no settings."""
+    path = folder / "config.json"
+    record = read_json(path).get("minigpt")
+    settings = record.get("train") if isinstance(record, dict) else None
+    if not isinstance(settings, dict):
+        raise UserError(f"{path} does not say how the model was trained")
+    unknown = [name for name in settings if name not in NAMES]
+    if unknown:
+        raise UserError(f"{path} has a setting that is not known here: {unknown[0]!r}")
+    try:
+        return TrainConfig(**settings)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def _refuse_pickle(folder: Path) -> None:
+    pickled = [path.name for path in sorted(folder.iterdir()) if path.suffix in (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".npz")]
+    if pickled and not (folder / WEIGHTS).exists():
+        raise UserError(
+            f"{folder} has {pickled[0]} but no {WEIGHTS}: files that could run code when read are never opened here; "
+            "save the model as safetensors with the program that made it"
+        )
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
 
 
 def _tokenizer_config(config: GPTConfig) -> dict[str, Any]:
@@ -140,15 +177,22 @@ def _layout(config: GPTConfig) -> Layout:
     return layout
 
 
-def _read_config(path: Path) -> GPTConfig:
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; UserError if it is unreadable, too long, malformed or holds anything else."""
     try:
-        published = json.loads(path.read_bytes())
+        with open(path, "rb") as file:
+            content = json.loads(file.read(_LARGEST_CONFIG))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON: {error}") from None
-    if not isinstance(published, dict):
-        raise UserError(f"{path} must hold an object, not a {type(published).__name__}")
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold an object, not a {type(content).__name__}")
+    return content
+
+
+def _read_config(path: Path) -> GPTConfig:
+    published = read_json(path)
     for key, wanted in _FIXED.items():
         value = published.get(key, _SILENT[key])
         if value != wanted:
@@ -174,12 +218,7 @@ def _read_config(path: Path) -> GPTConfig:
 
 def _read_weights(path: Path, config: GPTConfig) -> dict[str, np.ndarray]:
     """The model's own state, checked against what the configuration calls for before anything is allocated."""
-    try:
-        stored = load_file(path)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise UserError(f"{path} is not a safetensors file that can be read here: {error}") from None
+    stored = tensorfile.read(path)
     state = {name.removeprefix(PREFIX): value for name, value in stored.items()}
     head, embedding = state.get("lm_head.weight"), state.get("wte.weight")
     if head is not None and not (embedding is not None and np.array_equal(head, embedding)):

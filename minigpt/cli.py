@@ -1,6 +1,7 @@
-"""The command line: train, generate, draw, check. What a command needs is imported when it runs, so help is instant.
+"""The command line: train, generate, evaluate and more. What a command needs is imported when it runs, so help is instant.
 
-Exit codes: 0 done; 1 training or a check failed; 2 a mistake in what was typed or given; 130 interrupted.
+Exit codes: 0 done; 1 training or a check failed; 2 a mistake in what was typed or given; 130 interrupted by Ctrl-C and 143
+by SIGTERM, which training answers by finishing its step and saving (a second one ends it at once).
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import dataclasses
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
+from minigpt.commands import data, evaluate, generate, verify
 from minigpt.config import TrainConfig, resolve, suggest, value_types
 from minigpt.errors import MinigptError, UserError
 
@@ -59,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> Parser:
     parser = Parser(prog="minigpt", description="Train, run, draw and check small GPT language models.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add in (_add_train, _add_generate, _add_draw, _add_check):
+    for add in (_add_train, _add_generate, _add_watch, _add_evaluate, _add_data, _add_draw, _add_check, _add_verify):
         add(commands)
     return parser
 
@@ -73,6 +76,7 @@ def _command(commands: Any, name: str, run: Any, text: str) -> Parser:
 def _add_train(commands: Any) -> None:
     parser = _command(commands, "train", _train, "train a model on text, by default on the manual inside Python")
     parser.add_argument("--config", metavar="FILE", help="TOML or JSON file of settings, named like the flags")
+    parser.add_argument("--resume", metavar="DIR", help="go on with the run in this folder; flags change its settings")
     for option in dataclasses.fields(TrainConfig):
         kind, choices, _ = value_types(option)
         flag, text = "--" + option.name.replace("_", "-"), option.metadata["help"]
@@ -91,16 +95,25 @@ def _shown(value: Any) -> str:
 
 
 def _add_generate(commands: Any) -> None:
-    parser = _command(commands, "generate", _generate, "write text with a trained model, shown as it is made")
+    parser = _command(commands, "generate", generate.run, "write text with a trained model, shown as it is made")
     _add_folder(parser)
-    parser.add_argument("--prompt", default="", metavar="TEXT", help="text to continue (default: a fresh line)")
-    parser.add_argument("--max-new-tokens", type=int, default=500, metavar="N", help="tokens to add (default: 500)")
-    parser.add_argument("--temperature", type=float, default=0.8, metavar="T", help="0 is greedy (default: 0.8)")
-    parser.add_argument("--top-k", type=int, default=0, metavar="K", help="draw from the K likeliest; 0 for all")
-    parser.add_argument("--top-p", type=float, default=1.0, metavar="P", help="draw from the likeliest of mass P")
-    parser.add_argument("--seed", type=int, default=1337, metavar="S", help="same seed, same text (default: 1337)")
-    parser.add_argument("--num-samples", type=int, default=1, metavar="M", help="texts to write (default: 1)")
-    parser.add_argument("--truncate", action="store_true", help="keep only the end of a prompt beyond the context")
+    generate.add_flags(parser)
+
+
+def _add_watch(commands: Any) -> None:
+    _add_folder(_command(commands, "watch", _watch, "show a training run as it goes on"))
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser = _command(commands, "evaluate", evaluate.run, "measure how well a model predicts a text")
+    _add_folder(parser)
+    evaluate.add_flags(parser)
+
+
+def _add_data(commands: Any) -> None:
+    parser = commands.add_parser("data", help="look at a text before training", description="Look at a text before training.")
+    inside = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    data.add_flags(_command(inside, "stats", data.run, "count characters and tokens, entropies and mutual information"))
 
 
 def _add_draw(commands: Any) -> None:
@@ -115,37 +128,35 @@ def _add_check(commands: Any) -> None:
     _add_folder(_command(commands, "check", _check, text))
 
 
+def _add_verify(commands: Any) -> None:
+    text = "check that a model is equal cached and uncached, batched and single, saved and loaded, and so on"
+    _add_folder(_command(commands, "verify", verify.run, text))
+
+
 def _add_folder(parser: Parser) -> None:
     parser.add_argument("folder", metavar="DIR", help="folder of a trained model")
 
 
 def _train(options: dict[str, Any]) -> int:
-    config = resolve(options, options.pop("config"))
+    config_file, resumed = options.pop("config"), options.pop("resume")
+    if resumed is None:
+        config = resolve(options, config_file)
+    else:
+        from minigpt.resume import settings
+
+        config = settings(Path(resumed), options, config_file)
     from minigpt.train import train
 
-    train(config)
+    train(config, resumed=resumed is not None)
     return 0
 
 
-def _generate(options: dict[str, Any]) -> int:
-    for name, least in (("max_new_tokens", 0), ("seed", 0), ("num_samples", 1)):
-        if options[name] < least:
-            raise UserError(f"--{name.replace('_', '-')} must be at least {least}, not {options[name]}")
-    import numpy as np
+def _watch(options: dict[str, Any]) -> int:
+    from rich.console import Console
 
-    from minigpt.checkpoint import load
-    from minigpt.generate import Sampling, generate_text
+    from minigpt.watch import watch
 
-    sampling = Sampling(options["temperature"], options["top_k"], options["top_p"])
-    model, tokenizer = load(options["folder"])
-    for sample in range(options["num_samples"]):
-        rng = np.random.default_rng([options["seed"], sample])
-        prompt, count = options["prompt"], options["max_new_tokens"]
-        text = generate_text(model, tokenizer, prompt, count, sampling, rng, options["truncate"])
-        print("-" * 20 + "\n" if sample else "", prompt, sep="", end="", flush=True)
-        for piece in text:
-            print(piece, end="", flush=True)
-        print()
+    watch(Path(options["folder"]), Console(highlight=False))
     return 0
 
 

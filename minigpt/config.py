@@ -46,6 +46,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+LARGEST_FILE = 1 << 20  # bytes of a configuration file
+
+
 def _option(default: Any, text: str, interval: str | None = None) -> Any:
     """A field with its help text and, for numbers, the interval of allowed values in mathematical notation."""
     return field(default=default, metadata={"help": text, "interval": interval})
@@ -56,28 +59,48 @@ class TrainConfig:
     """All settings of a training run; raises UserError on a value of the wrong type or outside its interval."""
 
     preset: Literal["nano", "baby", "gpt2"] = _option("nano", "settings to start from; the other flags override it")
-    data: str | None = _option(None, "UTF-8 text file, or folder of them (default: the manual inside Python)")
-    out: str = _option("minigpt-model", "folder for the model, the metrics and the loss curve")
+    data: str | None = _option(
+        None,
+        "text: a UTF-8 file, JSON lines (.jsonl), either gzipped, a folder of them, or - (default: the manual inside Python)",
+    )
+    field: str = _option("text", "key of the text in JSON lines")
+    out: str = _option(
+        "minigpt-model", "folder for the model, its checkpoints, the metrics and the loss curve; the default takes a free number"
+    )
     tokenizer: Literal["char", "bytes", "bpe"] = _option("char", "what a token is")
     vocab_size: int = _option(2048, "number of tokens that --tokenizer bpe learns", "[256, 2097152]")
+    sampling: Literal["random", "epoch"] = _option("random", "windows at random places, or each once an epoch, shuffled")
     n_layer: int = _option(4, "transformer blocks", "[1, 1000]")
     n_head: int = _option(4, "attention heads; must divide n_embd", "[1, 65536]")
     n_embd: int = _option(128, "width of the model", "[1, 65536]")
     block_size: int = _option(64, "context length in tokens", "[1, 1048576]")
-    batch_size: int = _option(12, "sequences in a step", "[1, 1048576]")
+    batch_size: int = _option(12, "sequences that are computed at once", "[1, 1048576]")
+    grad_accum: int = _option(1, "batches whose gradients make one step", "[1, 1048576]")
+    checkpoint_activations: bool = _option(False, "compute each block again in the backward pass: less memory, same numbers")
     max_steps: int = _option(2000, "optimizer steps", "[1, 1000000000]")
+    optimizer: Literal["adamw", "adam", "muon", "sgd", "rmsprop", "adagrad"] = _option(
+        "adamw", "rule of the steps; muon moves the matrices of the blocks, adamw the rest"
+    )
+    schedule: Literal["warmup_cosine", "warmup_stable_decay", "cosine", "linear", "constant", "one_cycle", "plateau"] = _option(
+        "warmup_cosine", "how the learning rate goes; plateau follows the validation loss"
+    )
     learning_rate: float = _option(1e-3, "highest learning rate", "(0, 1000]")
     min_lr: float | None = _option(None, "learning rate at the end (default: a tenth of the highest)", "[0, 1000]")
     warmup_steps: int | None = _option(None, "steps of linear warm-up (default: a twentieth of max_steps)", "[0, 1000000000]")
-    weight_decay: float = _option(0.1, "decoupled decay, on matrices only", "[0, 1000]")
-    beta1: float = _option(0.9, "AdamW's decay of the mean", "[0, 1)")
-    beta2: float = _option(0.99, "AdamW's decay of the variance", "[0, 1)")
+    weight_decay: float = _option(0.1, "decay, on matrices only; added to the gradient but in adamw and muon", "[0, 1000]")
+    beta1: float = _option(0.9, "decay of the mean of the gradient: the momentum of sgd and muon", "[0, 1)")
+    beta2: float = _option(0.99, "decay of the mean of its square, in adam, adamw and rmsprop", "[0, 1)")
     grad_clip: float = _option(1.0, "largest global norm of the gradient, 0 for no limit", "[0, 1e30]")
+    label_smoothing: float = _option(0.0, "part of each target that is spread over the vocabulary", "[0, 1)")
+    skip_bad_steps: int = _option(0, "steps in a row with a loss or gradient that is not finite to pass over", "[0, 1000000]")
     dropout: float = _option(0.0, "probability of dropping an activation", "[0, 1)")
     bias: bool = _option(True, "biases in linear layers and layer norms")
     seed: int = _option(1337, "seed of every random choice", "[0, 18446744073709551615]")
-    eval_interval: int = _option(250, "steps between evaluations; each also saves the model", "[1, 1000000000]")
+    eval_interval: int = _option(250, "steps between evaluations; each also saves a checkpoint", "[1, 1000000000]")
     eval_batches: int = _option(20, "batches in an evaluation", "[1, 1000000000]")
+    patience: int = _option(0, "evaluations without a better validation loss before training stops, 0 to go on", "[0, 1000000]")
+    save_interval: int = _option(0, "steps between checkpoints besides those of evaluations, 0 for none", "[0, 1000000000]")
+    keep_last: int = _option(2, "newest checkpoints to keep, besides the best", "[1, 1000000]")
 
     def __post_init__(self) -> None:
         for option in dataclasses.fields(self):
@@ -147,7 +170,11 @@ def resolve(flags: dict[str, Any], config_file: str | None = None) -> TrainConfi
 def read_config_file(path: Path) -> dict[str, Any]:
     """The settings in a TOML or JSON file; UserError if it is unreadable, malformed or has an unknown key."""
     try:
-        text = path.read_bytes().decode("utf-8")
+        with open(path, "rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+        if len(content) > LARGEST_FILE:
+            raise UserError(f"{path} is longer than {LARGEST_FILE} bytes, so it is no configuration file")
+        text = content.decode("utf-8")
         settings = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
     except OSError as error:
         raise UserError(f"cannot read the configuration file {path}: {error.strerror or error}") from None

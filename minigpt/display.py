@@ -22,6 +22,7 @@ class Display:
         self.steps = steps
         self.validation = math.nan
         self._started: float | None = None
+        self._first = 0  # a resumed run does not begin at step 1
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -56,7 +57,8 @@ class Display:
         now = time.perf_counter()
         self._started = self._started or now
         done = record["step"]
-        left = (now - self._started) / max(done - 1, 1) * (self.steps - done)
+        self._first = self._first or done
+        left = (now - self._started) / max(done - self._first, 1) * (self.steps - done)
         if record["val_loss"] is not None:
             self.validation = record["val_loss"]
             self.say(_line(record, self.steps))

@@ -1,4 +1,4 @@
-"""The two ways in which minigpt refuses: a mistake of the user's, and a training run that cannot go on."""
+"""The ways in which minigpt refuses or stops; each message is one sentence."""
 
 
 class MinigptError(Exception):
@@ -14,4 +14,12 @@ class UserError(MinigptError):
 
 
 class TrainingError(MinigptError):
-    """Training met a number that is not finite and stopped before it could harm the weights."""
+    """Training cannot go on: a number that is not finite, before it could harm the weights, or a checkpoint not written."""
+
+
+class Interrupted(MinigptError):
+    """Training was asked to stop, and has saved its state; the exit code is 128 + the signal, 130 for Ctrl-C."""
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal

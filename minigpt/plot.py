@@ -1,9 +1,9 @@
-"""The picture of a training run: loss against step, beside the Markov models."""
+"""Pictures: how they are drawn, and that of a training run, loss against step beside the Markov models."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 _INK, _TRAIN, _VALIDATION = "#333333", "#9ecae1", "#08519c"
@@ -12,11 +12,8 @@ _MARKOV = {"unigram": "#e6952e", "bigram": "#d9641a", "trigram": "#a63603"}
 
 def loss_svg(records: Sequence[Mapping[str, Any]], baselines: Mapping[str, float], title: str) -> str:
     """An SVG of the records of metrics.jsonl: training loss, validation loss, baselines as dashed lines, in nats."""
-    import matplotlib
-    from matplotlib.figure import Figure
 
-    with matplotlib.rc_context({"svg.hashsalt": "minigpt", "font.size": 10, "text.color": _INK}):
-        figure = Figure(figsize=(8, 4.8), layout="constrained")
+    def draw(figure: Any) -> None:
         axes = figure.add_subplot()
         axes.plot([r["step"] for r in records], [r["loss"] for r in records], color=_TRAIN, lw=1.2, label="training")
         seen = [r for r in records if r["val_loss"] is not None]
@@ -29,6 +26,18 @@ def loss_svg(records: Sequence[Mapping[str, Any]], baselines: Mapping[str, float
             labels.append((losses[-1], f"validation {losses[-1]:.2f}", _VALIDATION))
         _decorate(axes, records, title)
         _write_beside(axes, labels)
+
+    return drawn(draw, (8, 4.8))
+
+
+def drawn(draw: Callable[[Any], None], size: tuple[float, float]) -> str:
+    """What `draw` puts on an empty figure of this size, in inches, as an SVG that is the same at every call."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({"svg.hashsalt": "minigpt", "font.size": 10, "text.color": _INK}):
+        figure = Figure(figsize=size, layout="constrained")
+        draw(figure)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()

@@ -1,33 +1,37 @@
-"""Training: draw a batch, differentiate the loss, clip, step; now and then evaluate and save.
+"""A training run: steps, now and then an evaluation and a checkpoint, until the end or a request to stop.
 
-Evaluation uses fixed windows and no randomness, so that evaluating more often never changes the weights. Three
-independent random streams, from one seed, feed the initial weights, the choice of batches and dropout.
+Evaluation uses fixed windows and no randomness, so that evaluating more often never changes the weights; nor does saving.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import sys
-import time
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 import tensorgrad as tg
-from minigpt import checkpoint
+from minigpt import checkpoint, diagnostics, facts, folder, resume, snapshots, tensorfile
 from minigpt.baselines import markov_losses
 from minigpt.config import TrainConfig
-from minigpt.data import Corpus, load_corpus, random_batch, windows
+from minigpt.data import Corpus, load_corpus, windows
 from minigpt.display import Display, next_command, summary
-from minigpt.errors import TrainingError, UserError
+from minigpt.energy import Footprint, Meter
+from minigpt.errors import Interrupted, TrainingError
 from minigpt.files import write_whole
-from minigpt.generate import Sampling, generate_text
-from minigpt.models.gpt import GPT, GPTConfig
+from minigpt.generation.config import GenerationConfig
+from minigpt.generation.text import generate_text
+from minigpt.metrics import MetricsLog
+from minigpt.models.gpt import GPT
 from minigpt.plot import loss_svg
+from minigpt.report import report
+from minigpt.signals import StopRequest
+from minigpt.trainer import Trainer
 from tensorgrad.warmup import warm
 
 LOG_INTERVAL = 10  # steps between lines of metrics.jsonl, besides the evaluated steps
@@ -44,83 +48,80 @@ class Result:
     losses: dict[str, float]
 
 
-def train(config: TrainConfig) -> Result:
-    """Train as configured, showing progress, and leave the model, metrics.jsonl and loss.svg in config.out.
+@dataclass
+class Run:
+    """What the parts of a run share."""
 
-    UserError for unusable data or folder; TrainingError at a loss or gradient that is not finite, before the step.
+    config: TrainConfig
+    out: Path
+    corpus: Corpus
+    trainer: Trainer
+    text: str  # its fingerprint
+    saved: int | None = None  # the step of the newest checkpoint
+
+
+def train(config: TrainConfig, resumed: bool = False) -> Result:
+    """Train as configured, or go on with the run in config.out, showing progress; the folder then holds all of the result.
+
+    UserError for unusable data, settings or folder; TrainingError at a loss or gradient that is not finite, before the
+    step, and when a checkpoint cannot be written; Interrupted after SIGINT or SIGTERM, with everything saved.
     """
+    out = Path(config.out) if resumed else folder.choose(config.out)
     corpus = load_corpus(config)
-    out = _make_folder(config.out)
-    init_rng, data_rng, dropout_rng = (np.random.default_rng(seed) for seed in np.random.SeedSequence(config.seed).spawn(3))
-    model = GPT(_model_config(config, corpus), init_rng)
-    records = []
-    with open(out / "metrics.jsonl", "w", encoding="utf-8") as metrics, Display(config.max_steps) as display:
-        display.say(_describe(config, corpus, model))
-        warm(training=True, report=display.compiling)
-        for record in steps(config, model, corpus, data_rng, dropout_rng):
-            evaluated = record["val_loss"] is not None
-            if evaluated:
-                _require_finite(record["val_loss"], "validation loss", record["step"])
-                checkpoint.save(out, model, corpus.tokenizer, config)
-            if evaluated or record["step"] % LOG_INTERVAL == 0:
-                records.append(record)
-                _append(metrics, record)
-            display.step(record)
-    baselines = markov_losses(corpus.train, corpus.validation, corpus.tokenizer.vocab_size)
-    losses = {"this model": records[-1]["val_loss"], **baselines}
-    write_whole(out / "loss.svg", loss_svg(records, baselines, f"minigpt on {Path(corpus.name).name}"))
-    _conclude(display, config, model, corpus, losses)
-    return Result(model, corpus, records, losses)
+    with folder.opened(out, resumed):
+        trainer = Trainer(config, corpus.train, corpus.tokenizer.vocab_size)
+        run = Run(config, out, corpus, trainer, resume.fingerprint(corpus))
+        notes = _restore(run) if resumed else _place(run)
+        notes += folder.check_space(out, trainer.model, config.keep_last)
+        known = facts.describe(config, corpus, trainer.model)
+        facts.write(out, known)
+        meter = Meter()
+        with MetricsLog(out, trainer.step) as log, Display(config.max_steps) as display, StopRequest() as stop:
+            display.say("\n".join([_describe(run), *notes]))
+            warm(training=True, report=display.compiling)
+            for record in _steps(run, stop):
+                if record["val_loss"] is not None or record["step"] % LOG_INTERVAL == 0 or "note" in record:
+                    log.append(record)
+                if "note" in record:
+                    display.say(f"step {record['step']}: {record['note']}")
+                display.step(record)
+        baselines = markov_losses(corpus.train, corpus.validation, corpus.tokenizer.vocab_size)
+        losses = {"this model": log.records[-1]["val_loss"], **baselines}
+        write_whole(out / "loss.svg", loss_svg(log.records, baselines, f"minigpt on {Path(corpus.name).name}"))
+        known = facts.conclude(known, corpus, baselines, str(Footprint(*meter.watts(), log.records[-1]["seconds"])))
+        facts.write(out, known)
+        write_whole(out / "report.html", report(log.records, known))
+    _conclude(display, run, losses)
+    return Result(trainer.model, corpus, log.records, losses)
 
 
-def steps(
-    config: TrainConfig,
-    model: GPT,
-    corpus: Corpus,
-    data_rng: np.random.Generator,
-    dropout_rng: np.random.Generator,
-) -> Iterator[dict[str, Any]]:
-    """Train the model in place and yield the record of each step, evaluated every eval_interval steps and at the end."""
-    groups = tg.optim.decay_groups(model, config.weight_decay)
-    optimizer = tg.optim.AdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2))
-    began, pace = time.perf_counter(), 0.0
-    for step in range(1, config.max_steps + 1):
-        started = time.perf_counter()
-        record = {"step": step} | _update(config, model, optimizer, step, corpus, data_rng, dropout_rng)
-        took = time.perf_counter() - started
-        pace = 0.9 * pace + 0.1 * took if step > 2 else took  # seconds a step, of late; the first may have compiled kernels
-        last = step == config.max_steps
-        if last or step % config.eval_interval == 0:
-            record["val_loss"] = evaluate(model, corpus, config, config.eval_batches * (FINAL_BATCHES if last else 1))
-        record["tokens_per_second"] = config.batch_size * config.block_size / pace
-        record["seconds"] = time.perf_counter() - began
+def _steps(run: Run, stop: StopRequest) -> Iterator[dict[str, Any]]:
+    """Yield the record of each step, and save where that is due; Interrupted, all saved, once a stop is asked for."""
+    config, trainer = run.config, run.trainer
+    while trainer.step < config.max_steps and stop.signal is None:
+        last = trainer.step + 1 == config.max_steps
+        due = last or (trainer.step + 1) % config.eval_interval == 0
+        record = trainer.update(diagnose=due)
+        if due:
+            batches = config.eval_batches * (FINAL_BATCHES if last else 1)
+            record["val_loss"] = evaluate(trainer.model, run.corpus, config, batches)
+            if not math.isfinite(record["val_loss"]):
+                raise TrainingError(f"the validation loss became {record['val_loss']} at step {trainer.step}; nothing was saved")
+            trainer.observe(record["val_loss"])
+            record |= {"memory_mb": diagnostics.memory(), "sample": _sample(run, 120)}
         yield record
-
-
-def _update(
-    config: TrainConfig,
-    model: GPT,
-    optimizer: tg.optim.AdamW,
-    step: int,
-    corpus: Corpus,
-    data_rng: np.random.Generator,
-    dropout_rng: np.random.Generator,
-) -> dict[str, Any]:
-    """One step of AdamW on one random batch; TrainingError before the weights change if a number is not finite."""
-    assert config.min_lr is not None and config.warmup_steps is not None
-    lr = tg.optim.warmup_cosine(step - 1, config.learning_rate, config.min_lr, config.warmup_steps, config.max_steps)
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-    ids, targets = random_batch(corpus.train, config.batch_size, config.block_size, data_rng)
-    model.train()
-    optimizer.zero_grad()
-    loss = model.loss(ids, targets, rng=dropout_rng)
-    value = loss.item()
-    _require_finite(value, "loss", step)
-    loss.backward()
-    norm = optimizer.clipped_step(config.grad_clip or sys.float_info.max)
-    _require_finite(norm, "gradient norm", step)
-    return {"loss": value, "val_loss": None, "lr": lr, "grad_norm": norm}
+        if record["val_loss"] is not None or (config.save_interval and trainer.step % config.save_interval == 0):
+            _save(run)
+        if config.patience and trainer.stale >= config.patience:
+            return
+    if stop.signal is not None and trainer.step < config.max_steps:
+        if trainer.step and run.saved != trainer.step:
+            _save(run)
+        resume_command = f"minigpt train --resume {shlex.quote(str(run.out))}"
+        saved = (
+            f"after step {trainer.step}, which is saved; {resume_command} goes on" if trainer.step else "before its first step"
+        )
+        raise Interrupted(f"training stopped {saved}", stop.signal)
 
 
 def evaluate(model: GPT, corpus: Corpus, config: TrainConfig, batches: int) -> float:
@@ -138,43 +139,56 @@ def evaluate(model: GPT, corpus: Corpus, config: TrainConfig, batches: int) -> f
     return total / count
 
 
-def _require_finite(value: float, what: str, step: int) -> None:
-    if not math.isfinite(value):
-        raise TrainingError(
-            f"the {what} became {value} at step {step}, so training stopped without changing the weights, and the files "
-            "saved last are kept; a lower --learning-rate or --grad-clip usually helps"
-        )
+def _place(run: Run) -> list[str]:
+    """Say where a new run goes if that is not where the settings say."""
+    asked = run.config.out
+    return [] if Path(asked) == run.out else [f"{asked} holds a model already, so this run goes to {run.out}"]
 
 
-def _make_folder(name: str) -> Path:
-    path = Path(name)
+def _restore(run: Run) -> list[str]:
+    """Go on from the newest checkpoint that is undamaged; what there is to say about that."""
+    path, damaged = resume.newest(run.out)
+    changes = resume.restore(run.trainer, path, run.corpus, run.text, run.config)
+    run.saved = run.trainer.step
+    notes = [f"warning: {reason}, so an older checkpoint is used" for reason in damaged]
+    notes += [f"warning: settings changed since the checkpoint: {', '.join(changes)}"] if changes else []
+    return [*notes, f"resumed after step {run.trainer.step}"]
+
+
+def _save(run: Run) -> None:
+    """Publish a checkpoint, then put its model into the output folder itself, then remove what is older than asked to keep."""
+    trainer, out = run.trainer, run.out
+    for name, p in trainer.model.named_parameters():
+        if not np.isfinite(p.data).all():
+            raise TrainingError(f"the weights of {name} are no longer finite at step {trainer.step}, so they are not saved")
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        (path / "metrics.jsonl").touch()
+        published = snapshots.publish(out, trainer.step, _contents(run))
+        for name in checkpoint.FILES:
+            write_whole(out / name, (published / name).read_bytes())
+        snapshots.rotate(out, run.config.keep_last, trainer.best[1] if trainer.best else None)
     except OSError as error:
-        raise UserError(f"cannot write to the folder {path}: {error.strerror or error}") from None
-    return path
+        kept = f"the checkpoint of step {run.saved} is as it was" if run.saved else "there is no earlier checkpoint"
+        raise TrainingError(f"cannot save step {trainer.step} in {out}: {error.strerror or error}; {kept}") from None
+    run.saved = trainer.step
 
 
-def _model_config(config: TrainConfig, corpus: Corpus) -> GPTConfig:
-    return GPTConfig(
-        vocab_size=corpus.tokenizer.vocab_size,
-        block_size=config.block_size,
-        n_layer=config.n_layer,
-        n_head=config.n_head,
-        n_embd=config.n_embd,
-        dropout=config.dropout,
-        bias=config.bias,
-    )
+def _contents(run: Run) -> Iterator[tuple[str, bytes]]:
+    yield from checkpoint.contents(run.trainer.model, run.corpus.tokenizer, run.config)
+    arrays, state = run.trainer.state()
+    yield resume.OPTIMIZER, tensorfile.pack(arrays)
+    yield resume.STATE, (json.dumps(state | {"text": run.text}, indent=1, allow_nan=False) + "\n").encode()
 
 
-def _append(metrics: IO[str], record: dict[str, Any]) -> None:
-    metrics.write(json.dumps(record, allow_nan=False) + "\n")
-    metrics.flush()
+def _sample(run: Run, tokens: int) -> str:
+    """A text that the model writes now, always from the same random numbers, which training does not use."""
+    settings = GenerationConfig(max_new_tokens=tokens, temperature=0.8)
+    rng = np.random.default_rng(run.config.seed)
+    return "".join(generate_text(run.trainer.model, run.corpus.tokenizer, "", settings, rng))
 
 
-def _describe(config: TrainConfig, corpus: Corpus, model: GPT) -> str:
-    parameters = sum(parameter.size for parameter in model.parameters())
+def _describe(run: Run) -> str:
+    config, corpus = run.config, run.corpus
+    parameters = sum(parameter.size for parameter in run.trainer.model.parameters())
     return (
         f"{corpus.name}: {len(corpus.train):,} training and {len(corpus.validation):,} validation tokens, vocabulary "
         f"{corpus.tokenizer.vocab_size:,} ({config.tokenizer})\nmodel: n_layer {config.n_layer}, n_head {config.n_head}, "
@@ -182,14 +196,18 @@ def _describe(config: TrainConfig, corpus: Corpus, model: GPT) -> str:
     )
 
 
-def _conclude(display: Display, config: TrainConfig, model: GPT, corpus: Corpus, losses: dict[str, float]) -> None:
+def _conclude(display: Display, run: Run, losses: dict[str, float]) -> None:
     """The table, a sample, where everything is, and what to type next."""
-    console = display.console
+    console, corpus, trainer = display.console, run.corpus, run.trainer
     console.print()
     console.print(summary(losses, len(corpus.validation) / corpus.validation_characters))
-    rng = np.random.default_rng(config.seed)
-    sample = "".join(generate_text(model, corpus.tokenizer, "", 300, Sampling(temperature=0.8), rng))
+    sample = _sample(run, 300)
     display.say(f"\nA sample at temperature 0.8:\n\n{sample.strip()}\n")
-    files = "config.json, model.safetensors, tokenizer.json, metrics.jsonl, loss.svg"
-    opening = corpus.tokenizer.decode(corpus.train[: config.block_size]).split()
-    display.say(f"Saved in {config.out}: {files}\nNext: {next_command(config.out, opening[0] if opening else '')}")
+    if trainer.step < run.config.max_steps:
+        display.say(f"Stopped early: {trainer.stale} evaluations without a better validation loss")
+    if trainer.best is not None and trainer.best[1] != trainer.step:
+        best = run.out / snapshots.FOLDER / snapshots.name_of(trainer.best[1])
+        display.say(f"The lowest validation loss, {trainer.best[0]:.4f}, was at step {trainer.best[1]}: {best}")
+    files = "config.json, model.safetensors, tokenizer.json, metrics.jsonl, loss.svg, report.html, checkpoints/"
+    opening = corpus.tokenizer.decode(corpus.train[: run.config.block_size]).split()
+    display.say(f"Saved in {run.out}: {files}\nNext: {next_command(str(run.out), opening[0] if opening else '')}")

@@ -80,23 +80,33 @@ class GPT(Module):
             elif name.endswith("bias"):
                 p.data = np.zeros(p.shape)
 
-    def forward(self, ids: Any, cache: list[KeyValueCache] | None = None, rng: Rng = None) -> Tensor:
+    def forward(self, ids: Any, cache: list[KeyValueCache] | None = None, rng: Rng = None, last: int | None = None) -> Tensor:
+        """(B, T) -> (B, T, V), or (B, last, V) if logits are wanted for the `last` positions only."""
         length = np.shape(ids)[1]
         start = cache[0].length if cache else 0
         if start + length > self.config.block_size:
             raise ValueError(f"{start + length} tokens do not fit in the context of {self.config.block_size}")
-        x = self.wte(ids) + self.wpe.weight[start : start + length]  # (B, T, C)
+        x = self.wte(ids) + self._positions(start, length, cache[0].padding if cache else None)  # (B, T, C)
         x = tg.dropout(x, self.config.dropout if self.training else 0.0, rng=rng)
         for i, block in enumerate(self.h):
             x = block(x, cache=cache[i] if cache else None, rng=rng)  # (B, T, C)
+        x = x if last is None or last == length else x[:, length - last :]
         return tg.linear(self.ln_f(x), self.wte.weight)  # (B, T, V)
+
+    def _positions(self, start: int, length: int, padding: np.ndarray | None) -> Tensor:
+        if padding is None:
+            return self.wpe.weight[start : start + length]  # (T, C)
+        return self.wpe(np.maximum(np.arange(start, start + length) - padding[:, None], 0))  # (B, T, C)
 
     def loss(self, ids: Any, targets: Any, rng: Rng = None) -> Tensor:
         """(B, T), (B, T) -> the mean of -log p(target) in nats."""
         return tg.cross_entropy(self(ids, rng=rng), targets)
 
-    def new_cache(self, batch: int = 1, length: int | None = None) -> list[KeyValueCache]:
-        """An empty cache for each layer, with room for `length` positions, the whole context unless given."""
+    def new_cache(self, batch: int = 1, length: int | None = None, padding: np.ndarray | None = None) -> list[KeyValueCache]:
+        """An empty cache for each layer, with room for `length` positions, the whole context unless given.
+
+        The first padding[b] positions of row b will be no tokens, so that rows of unequal length end together.
+        """
         c = self.config
-        dtype = self.wte.weight.dtype
-        return [KeyValueCache(batch, c.n_head, length or c.block_size, c.n_embd // c.n_head, dtype) for _ in range(c.n_layer)]
+        size = batch, c.n_head, length or c.block_size, c.n_embd // c.n_head
+        return [KeyValueCache(*size, self.wte.weight.dtype, padding) for _ in range(c.n_layer)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,26 +16,65 @@ Rng = np.random.Generator | None
 
 
 class KeyValueCache:
-    """The keys and values of the positions read so far, (B, H, T, d) each, in room made once for `length` positions."""
+    """The keys and values of the positions read so far, (B, H, T, d) each, in room made once for `length` positions.
 
-    def __init__(self, batch: int, heads: int, length: int, features: int, dtype: Any):
+    The first padding[b] positions of row b are no tokens: nothing sees them, and their own results are 0.
+    """
+
+    def __init__(self, batch: int, heads: int, length: int, features: int, dtype: Any, padding: np.ndarray | None = None):
         self.keys = np.empty((batch, heads, length, features), dtype)
         self.values = np.empty_like(self.keys)
         self.length = 0
+        self.padding = None if padding is None or not np.any(padding) else np.asarray(padding)
 
-    def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Remember (B, H, T, d) more; all keys and all values so far.  Raises ValueError when there is no room."""
-        start, end = self.length, self.length + k.shape[2]
-        if end > self.keys.shape[2]:
-            raise ValueError(f"the cache has room for {self.keys.shape[2]} positions, {end} are needed")
-        self.keys[:, :, start:end] = k.data
-        self.values[:, :, start:end] = v.data
+    def select(self, rows: Any) -> None:
+        """Keep these rows, in this order; one may be kept several times."""
+        for name in ("keys", "values"):
+            room = getattr(self, name)
+            kept = room[rows, :, : self.length]
+            room = room[: len(kept)] if len(kept) <= len(room) else np.empty((len(kept), *room.shape[1:]), room.dtype)
+            room[:, :, : self.length] = kept
+            setattr(self, name, room)
+        self.padding = None if self.padding is None else self.padding[rows]
+
+    def attend(self, qkv: Tensor) -> Tensor:
+        """(B, T, 3 C) -> (B, T, C): T more positions see those before them and themselves. No derivative passes through.
+
+        Raises ValueError when there is no room.
+        """
+        batch, length, features = qkv.shape
+        _, heads, room, d = self.keys.shape
+        start, end = self.length, self.length + length
+        if end > room:
+            raise ValueError(f"the cache has room for {room} positions, {end} are needed")
+        q, k, v = qkv.data.reshape(batch, length, 3, heads, d).transpose(2, 0, 3, 1, 4)  # (B, H, T, d) each
+        self.keys[:, :, start:end] = k
+        self.values[:, :, start:end] = v
         self.length = end
-        return Tensor(self.keys[:, :, :end]), Tensor(self.values[:, :, :end])
+        if self.padding is None:
+            return tg.swapaxes(self._attend(q, slice(None), 0), 1, 2).reshape(batch, length, features // 3)
+        y = np.zeros((batch, length, heads, d), q.dtype)
+        for rows, padding in self._equally_padded():
+            blank = max(padding - start, 0)
+            y[rows, blank:] = self._attend(q[rows, :, blank:], rows, padding).numpy().swapaxes(1, 2)
+        return Tensor(y.reshape(batch, length, features // 3))
+
+    def _attend(self, q: np.ndarray, rows: slice, padding: int) -> Tensor:
+        k, v = (x[rows, :, padding : self.length] for x in (self.keys, self.values))
+        return tg.attention(Tensor(q), Tensor(k), Tensor(v), causal=True)
+
+    def _equally_padded(self) -> Iterator[tuple[slice, int]]:
+        """The rows, in slices that have the same padding."""
+        assert self.padding is not None
+        starts = [0, *(np.flatnonzero(np.diff(self.padding)) + 1).tolist(), len(self.padding)]
+        return ((slice(a, b), int(self.padding[a])) for a, b in pairwise(starts))
 
 
 class Attention(Module):
-    """(B, T, C) -> (B, T, C): H heads of softmax(q k^T / sqrt d) v, joined by a linear map (Vaswani et al. 2017, 3.2.2)."""
+    """(B, T, C) -> (B, T, C): H heads of softmax(q k^T / sqrt d) v, joined by a linear map (Vaswani et al. 2017, 3.2.2).
+
+    With a cache, attention is causal, and x continues what the cache holds.
+    """
 
     def __init__(self, n_embd: int, n_head: int, dropout: float, bias: bool, rng: np.random.Generator):
         self.n_head = n_head
@@ -49,13 +90,8 @@ class Attention(Module):
         if cache is None:
             y = tg.self_attention(qkv, self.n_head, mask=mask, causal=causal, dropout_p=p, rng=rng)  # (B, T, C)
         else:
-            q, k, v = (self._heads(part) for part in tg.split(qkv, 3, axis=-1))  # (B, H, T, d) each
-            y = tg.attention(q, *cache.extend(k, v), mask=mask, causal=causal).swapaxes(1, 2).reshape(x.shape)
+            y = cache.attend(qkv)
         return tg.dropout(self.c_proj(y), p, rng=rng)
-
-    def _heads(self, x: Tensor) -> Tensor:
-        batch, length, features = x.shape
-        return x.reshape(batch, length, self.n_head, features // self.n_head).swapaxes(1, 2)  # (B, H, T, d)
 
 
 class FeedForward(Module):

@@ -8,6 +8,14 @@ TEXT = "".join(f"{i} bottles of beer on the wall,\n{i} bottles of beer.\n" for i
 TINY = {"n_layer": 2, "n_head": 2, "n_embd": 16, "block_size": 16, "batch_size": 4, "eval_batches": 2}
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """Token files of the tests stay among the tests' files."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINIGPT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def text_file(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("text") / "bottles.txt"

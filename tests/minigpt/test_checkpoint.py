@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from minigpt import checkpoint
+from minigpt import checkpoint, snapshots
 from minigpt.errors import UserError
 from minigpt.models.gpt import GPT, GPTConfig
 from minigpt.tokenizer import char_tokenizer
@@ -100,6 +100,34 @@ def test_a_configuration_that_does_not_fit(folder, changes, message):
     edit(folder, **changes)
     with pytest.raises(UserError, match=message):
         checkpoint.load(folder)
+
+
+def test_weights_that_are_nan_are_read(folder):
+    rewrite(folder, lambda tensors: tensors["transformer.ln_f.bias"].fill(np.nan))
+    assert np.isnan(checkpoint.load(folder)[0].ln_f.bias.data).all()
+
+
+def test_a_folder_without_weights_of_its_own_gives_its_newest_checkpoint(folder, tmp_path):
+    files = [(name, (folder / name).read_bytes()) for name in checkpoint.FILES]
+    snapshots.publish(tmp_path / "run", 3, files)
+    expected, got = (checkpoint.load(path)[0].state_dict() for path in (folder, tmp_path / "run"))
+    assert all(np.array_equal(expected[name], got[name]) for name in expected)
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (None, "does not say how the model was trained"),
+        ({"train": []}, "does not say how"),
+        ({"train": {"n_layers": 3}}, "has a setting that is not known here: 'n_layers'"),
+        ({"train": {"n_layer": "3"}}, "n_layer must be an integer, not '3'"),
+        ({"train": {"learning_rate": 1e400}}, "learning_rate must be in"),
+    ],
+)
+def test_settings_of_a_training_that_are_none(folder, record, message):
+    edit(folder, minigpt=record)
+    with pytest.raises(UserError, match=message):
+        checkpoint.read_train_config(folder)
 
 
 def test_biases_without_biases(folder):

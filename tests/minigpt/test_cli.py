@@ -27,7 +27,7 @@ def test_train_generate(command, text_file, tmp_path):
 
 
 def test_samples_differ_and_the_seed_repeats_them(command, trained):
-    arguments = ("generate", trained, "--max-new-tokens", 30, "--num-samples", 2, "--seed", 4)
+    arguments = ("generate", trained, "--max-new-tokens", 30, "--num-return-sequences", 2, "--seed", 4)
     _, out, _ = command(*arguments)
     first, second = out.split("-" * 20 + "\n")
     assert first != second and command(*arguments)[1] == out
@@ -69,10 +69,10 @@ def test_a_failed_check_is_exit_code_1(command, trained, monkeypatch):
         (["train", "--data", "none.txt"], ["cannot read the data file none.txt"]),
         (["generate"], ["DIR"]),
         (["generate", "none"], ["none is not a folder"]),
-        (["generate", "none", "--temperature", "nan"], ["temperature must be a number from 0 up, not nan"]),
+        (["generate", "none", "--temperature", "nan"], ["temperature must be in [0, inf), not nan"]),
         (["generate", "none", "--top-p", "0"], ["top_p must be in (0, 1], not 0"]),
-        (["generate", "none", "--max-new-tokens", "-1"], ["--max-new-tokens must be at least 0, not -1"]),
-        (["generate", "none", "--num-samples", "0"], ["--num-samples must be at least 1"]),
+        (["generate", "none", "--max-new-tokens", "-1"], ["max_new_tokens must be in [0, 1000000000], not -1"]),
+        (["generate", "none", "--num-return-sequences", "0"], ["num_return_sequences must be in [1, 100000], not 0"]),
         (["generate", "none", "--seed", "-3"], ["--seed must be at least 0"]),
         (["draw", "none", "--out", "a.svg"], ["none is not a folder"]),
         (["draw", "none"], ["--out"]),
@@ -117,7 +117,7 @@ def test_interrupted(command, trained, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("minigpt.generate.choose", interrupt)
+    monkeypatch.setattr("minigpt.generation.decode.choose", interrupt)
     code, out, err = command("generate", trained, "--prompt", "400")
     assert code == 130 and out == "400" and err == "\nminigpt: interrupted\n"
 

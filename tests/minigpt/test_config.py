@@ -67,6 +67,15 @@ def test_json_file_and_round_trip_of_the_record(tmp_path):
         ({"preset": ["nano"]}, "preset must be one of"),
         ({"vocab_size": 100}, "vocab_size must be in"),
         ({"seed": -1}, "seed must be in"),
+        ({"grad_accum": 0}, "grad_accum must be in"),
+        ({"label_smoothing": math.nan}, "label_smoothing must be in"),
+        ({"label_smoothing": 1.0}, r"label_smoothing must be in \[0, 1\), not 1.0"),
+        ({"patience": -1}, "patience must be in"),
+        ({"keep_last": 0}, "keep_last must be in"),
+        ({"skip_bad_steps": 1.5}, "skip_bad_steps must be an integer, not 1.5"),
+        ({"save_interval": -1}, "save_interval must be in"),
+        ({"optimizer": "adamx"}, "optimizer must be one of adamw, adam, muon, sgd, rmsprop, adagrad, not 'adamx'"),
+        ({"schedule": None}, "schedule must be one of warmup_cosine, .* not None"),
     ],
 )
 def test_bad_values_are_named(settings, message):
@@ -83,6 +92,8 @@ def test_bad_values_are_named(settings, message):
         ("a.json", "[1]", "must hold keys and values, not a list"),
         ("a.json", "[" * 100_000, "not a valid JSON file"),
         ("a.toml", "\udcff", "not a valid TOML file"),
+        ("a.toml", "#" * ((1 << 20) + 1), "is longer than 1048576 bytes, so it is no configuration file"),
+        ("a.json", '{"seed": 1' + "0" * 5000 + "}", "not a valid JSON file"),
     ],
 )
 def test_bad_files_are_named(tmp_path, name, text, message):

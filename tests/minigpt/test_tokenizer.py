@@ -14,7 +14,7 @@ OTHER = "A naïve café; 日本語, don't! \ufeff \ufffd <|endoftext|><pad>[UNK]
 
 
 def made(kind):
-    return {"char": char_tokenizer, "bytes": lambda _: byte_tokenizer(), "bpe": lambda t: bpe_tokenizer(t, 300)}[kind](TEXT)
+    return {"char": char_tokenizer, "bytes": lambda _: byte_tokenizer(), "bpe": lambda t: bpe_tokenizer([t], 300)}[kind](TEXT)
 
 
 @pytest.mark.parametrize("kind", ["char", "bytes", "bpe"])
@@ -48,10 +48,10 @@ def test_transformers_reads_the_folder(kind, tmp_path):
 def test_vocabularies():
     assert [piece.decode() for piece in char_tokenizer("banana\n").pieces] == ["\n", "a", "b", "n"]
     assert byte_tokenizer().pieces == [bytes([i]) for i in range(256)]
-    learned = bpe_tokenizer("low lower lowest " * 20, 260)
+    learned = bpe_tokenizer(["low lower lowest " * 20], 260)
     assert learned.vocab_size == 260
     assert sorted(piece for piece in learned.pieces if len(piece) == 1) == [bytes([i]) for i in range(256)]
-    assert bpe_tokenizer("ab" * 3, 1000).vocab_size < 1000
+    assert bpe_tokenizer(["ab" * 3], 1000).vocab_size < 1000
 
 
 def test_byte_letters_are_those_of_the_library():
@@ -63,11 +63,11 @@ def test_byte_letters_are_those_of_the_library():
 
 
 def test_learning_a_vocabulary_twice_gives_the_same():
-    assert bpe_tokenizer(TEXT + OTHER, 400).backend.to_str() == bpe_tokenizer(TEXT + OTHER, 400).backend.to_str()
+    assert bpe_tokenizer([TEXT + OTHER], 400).backend.to_str() == bpe_tokenizer([TEXT + OTHER], 400).backend.to_str()
 
 
 def test_a_control_token_in_a_published_file_is_never_read_from_text():
-    backend = tokenizers.Tokenizer.from_str(bpe_tokenizer(TEXT, 300).backend.to_str())
+    backend = tokenizers.Tokenizer.from_str(bpe_tokenizer([TEXT], 300).backend.to_str())
     backend.add_special_tokens(["<|endoftext|>"])
     ours = Tokenizer(backend)
     control = ours.vocab_size - 1
@@ -97,7 +97,7 @@ def test_bytes_that_are_no_text_decode_to_the_replacement_character():
 
 def test_a_million_equal_letters():
     text = "a" * 1_000_000
-    tokenizer = bpe_tokenizer("aaaa " * 100, 260)
+    tokenizer = bpe_tokenizer(["aaaa " * 100], 260)
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 

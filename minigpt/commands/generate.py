@@ -1,0 +1,134 @@
+"""`minigpt generate`: its flags, the prompts it reads, and what it prints."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from minigpt.errors import UserError
+from minigpt.generation.config import GenerationConfig
+
+if TYPE_CHECKING:
+    from minigpt.generation.text import Answer
+
+LARGEST_FILE = 16 << 20  # bytes of prompts
+RULE = "-" * 20
+EPILOG = """A prompt and its continuation may outgrow the model's context: the model then goes on from the newest half of the
+context, reads up to all of it, and so on, so that each token is predicted from between half and the whole of it."""
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of the command, those of GenerationConfig among them."""
+    parser.epilog = EPILOG
+    prompt = parser.add_mutually_exclusive_group()
+    prompt.add_argument("--prompt", default="", metavar="TEXT", help="text to continue (default: a fresh line)")
+    prompt.add_argument("--prompts", metavar="FILE", help="a file with a prompt on each line, or - for standard input")
+    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="texts written at once (default: 16)")
+    parser.add_argument("--seed", type=int, default=1337, metavar="S", help="same seed, same text (default: 1337)")
+    parser.add_argument("--truncate", action="store_true", help="keep only the end of a prompt beyond the context")
+    parser.add_argument("--json", action="store_true", help="an object a line: tokens, log-probabilities, timing")
+    for option in dataclasses.fields(GenerationConfig):
+        flag = "--" + option.name.replace("_", "-")
+        extra: dict[str, Any] = {"default": argparse.SUPPRESS, "help": _help(option)}
+        if option.name == "early_stopping":
+            parser.add_argument(flag, metavar="{no,yes,never}", **extra)
+        elif isinstance(option.default, tuple):
+            parser.add_argument(flag, action="append", metavar="TEXT=B" if "bias" in option.name else "TEXT", **extra)
+        else:
+            kind = type(option.default)
+            parser.add_argument(flag, type=kind, metavar="N" if kind is int else "X", **extra)
+
+
+def _help(option: dataclasses.Field[Any]) -> str:
+    text = option.metadata["help"].replace("%", "%%")
+    if option.name == "temperature":
+        return f"{text} (default: 0.8, with beams 0)"
+    return f"{text}; may be given again" if isinstance(option.default, tuple) else f"{text} (default: {option.default})"
+
+
+def run(options: dict[str, Any]) -> int:
+    """Write the texts: one is shown as it is made, several are made in batches and shown one after the other."""
+    for name, least in (("seed", 0), ("batch_size", 1)):
+        if options[name] < least:
+            raise UserError(f"--{name.replace('_', '-')} must be at least {least}, not {options[name]}")
+    config = _config(options)
+    prompts = [options["prompt"]] if options["prompts"] is None else read_prompts(options["prompts"])
+    import numpy as np
+
+    from minigpt.checkpoint import load
+    from minigpt.generation.text import generate_text, generate_texts, start_ids
+
+    model, tokenizer = load(options["folder"])
+    seed, truncate, as_json = options["seed"], options["truncate"], options["json"]
+    if len(prompts) * config.num_return_sequences == 1 and not as_json:
+        pieces = generate_text(model, tokenizer, prompts[0], config, np.random.default_rng([seed, 0]), truncate)
+        _show(prompts[0])
+        for piece in pieces:
+            _show(piece)
+        print()
+        return 0
+    for prompt in prompts:  # whatever is wrong with one of them is said before anything is generated
+        start_ids(model, tokenizer, prompt, truncate)
+    size = max(1, options["batch_size"] // config.num_return_sequences)
+    for first in range(0, len(prompts), size):
+        answers = generate_texts(model, tokenizer, prompts[first : first + size], config, seed, truncate, log_probs=as_json)
+        for i, answer in enumerate(answers):
+            rule = f"{RULE}\n" if first + i else ""
+            _show(f"{json.dumps(_record(answer))}\n" if as_json else f"{rule}{answer.prompt}{answer.text}\n")
+    return 0
+
+
+def _config(options: dict[str, Any]) -> GenerationConfig:
+    given = {name.name: options[name.name] for name in dataclasses.fields(GenerationConfig) if name.name in options}
+    given.setdefault("temperature", 0.8 if given.get("num_beams", 1) == 1 else 0.0)
+    biases = []
+    for text in given.pop("sequence_bias", ()):
+        words, _, number = text.rpartition("=")
+        try:
+            biases.append((words, float(number)))
+        except ValueError:
+            raise UserError(f"--sequence-bias must be TEXT=NUMBER, not {text!r}") from None
+    return GenerationConfig(**given, sequence_bias=tuple(biases))
+
+
+def read_prompts(name: str) -> list[str]:
+    """The lines of a file, or of standard input for "-", that are not empty; UserError if there are none, or too many bytes."""
+    try:
+        with sys.stdin.buffer if name == "-" else open(Path(name), "rb") as file:
+            raw = file.read(LARGEST_FILE + 1)
+    except OSError as error:
+        raise UserError(f"cannot read the prompts in {name}: {error.strerror or error}") from None
+    if len(raw) > LARGEST_FILE:
+        raise UserError(f"the prompts in {name} are more than {LARGEST_FILE >> 20} MiB")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name} is not UTF-8 text: byte {raw[error.start]:#04x} at offset {error.start}") from None
+    prompts = [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
+    if not prompts:
+        raise UserError(f"there are no prompts in {name}")
+    return prompts
+
+
+def _record(answer: Answer) -> dict[str, Any]:
+    """An answer as JSON; seconds are rounded to microseconds."""
+    after_first = answer.seconds - answer.first_token_seconds
+    rate = round((len(answer.tokens) - 1) / after_first, 1) if after_first > 0 else None
+    return {
+        "prompt": answer.prompt,
+        "text": answer.text,
+        "finish": answer.finish,
+        "tokens": answer.tokens,
+        "log_probs": answer.log_probs,
+        "first_token_seconds": round(answer.first_token_seconds, 6),
+        "seconds": round(answer.seconds, 6),
+        "tokens_per_second": rate,
+    }
+
+
+def _show(text: str) -> None:
+    print(text, end="", flush=True)
