@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from training_runs import no_pictures  # noqa: F401
 
 import minigpt
 from minigpt import checkpoint
