@@ -24,8 +24,9 @@ h1{font-size:1.6rem;margin:.2em 0}h2{font-size:1.15rem;margin:2em 0 .6em;border-
 figure{margin:0}figure img{width:100%;height:auto}figcaption{font-size:.85rem;color:#555}
 table{border-collapse:collapse;font-size:.92rem}td,th{padding:.2rem .9rem .2rem 0;text-align:left;vertical-align:top}
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}tr:nth-child(even){background:#f8f8f8}
-.wide{overflow-x:auto}pre{white-space:pre-wrap;overflow-wrap:anywhere;background:#f6f6f6;padding:.7rem;border-radius:.4rem;font-size:.85rem}
-.columns{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(22rem,100%),1fr));gap:0 1.5rem}h3{font-size:1rem;margin:1em 0 .3em}pre{margin:0}
+.wide{overflow-x:auto}pre{margin:0;white-space:pre-wrap;overflow-wrap:anywhere;background:#f6f6f6;padding:.7rem;border-radius:.4rem;font-size:.85rem}
+.columns{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(22rem,100%),1fr));gap:0 1.5rem}
+h3{font-size:1rem;margin:1em 0 .3em}
 """
 
 
@@ -106,9 +107,8 @@ def _losses(axes: Any, records: Sequence[Record], evaluated: Sequence[Record], f
     )
     for name, loss in facts["baselines"].items():
         axes.axhline(loss, color=_GREY if name == "uniform" else _ORANGE, ls="--", lw=1)
-        axes.annotate(
-            f"{name} {loss:.2f}", (1, loss), xycoords=("axes fraction", "data"), xytext=(-2, 2), textcoords="offset points", ha="right", fontsize=8
-        )  # fmt: skip
+        place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "xytext": (-2, 2), "ha": "right"}
+        axes.annotate(f"{name} {loss:.2f}", (1, loss), fontsize=8, **place)
     axes.legend(frameon=False, fontsize=8, loc="center right")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from minigpt.tokenizer import Tokenizer
 
@@ -17,22 +17,24 @@ def colour(bits: float) -> str:
     return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in zip(_SURE, _UNSURE, strict=True))
 
 
-def shown(tokenizer: Tokenizer, ids: Sequence[int], bits: Sequence[float]) -> Iterator[tuple[str, float]]:
+def shown(tokenizer: Tokenizer, ids: Iterable[int], bits: Iterable[float]) -> Iterator[tuple[str, float]]:
     """(text, bits): tokens that share a character are joined, their bits added."""
     held, total = b"", 0.0
-    for i, (token, value) in enumerate(zip(ids, bits, strict=True), 1):
+    for token, value in zip(ids, bits, strict=True):
         held, total = held + tokenizer.piece(int(token)), total + float(value)
         try:
             text = held.decode("utf-8")
         except UnicodeDecodeError as error:
-            if error.reason == "unexpected end of data" and i < len(ids):
+            if error.reason == "unexpected end of data":
                 continue
             text = held.decode("utf-8", errors="replace")
         yield text, total
         held, total = b"", 0.0
+    if held:
+        yield held.decode("utf-8", errors="replace"), total
 
 
-def page(tokenizer: Tokenizer, ids: Sequence[int], bits: Sequence[float], title: str) -> str:
+def page(tokenizer: Tokenizer, ids: Iterable[int], bits: Iterable[float], title: str) -> str:
     """A self-contained HTML page; resting on a token shows its bits."""
     spans = "".join(
         f'<span style="background:{colour(value)};color:{_ink(value)}" title="{value:.2f} bits">{_visible(text)}</span>'

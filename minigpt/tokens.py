@@ -34,10 +34,12 @@ _JOINT = re.compile(r"\S(?=[ \n])")  # no token of the BPE crosses it
 class Text(Protocol):
     """What can be tokenized: a Source, or anything like it."""
 
-    name: str
-    digest: str
-    one_document: bool
-
+    @property
+    def name(self) -> str: ...
+    @property
+    def digest(self) -> str: ...
+    @property
+    def one_document(self) -> bool: ...
     def pieces(self) -> Iterator[str | None]: ...
 
 
@@ -59,16 +61,24 @@ def tokenize(text: Text, kind: str, vocab_size: int) -> Tokens:
     """
     key = hashlib.sha256(f"{VERSION} {text.digest} {kind} {vocab_size if kind == 'bpe' else ''}".encode()).hexdigest()[:32]
     folder = cache_folder() / key
-    if not (folder / "about.json").exists():
-        work = Path(tempfile.mkdtemp(prefix=f".{key}.", dir=folder.parent))
-        try:
-            _write(work, text, kind, vocab_size)
-            _publish(work, folder)
-        except OSError as error:
-            raise UserError(f"cannot keep the tokens of {text.name} in {folder.parent}: {error.strerror or error}") from None
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
-    return _read(folder)
+    return _read(folder) or _made(folder, text, kind, vocab_size)
+
+
+def _made(folder: Path, text: Text, kind: str, vocab_size: int) -> Tokens:
+    """Tokenize into `folder`, which appears whole; one that is damaged is replaced."""
+    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        _write(work, text, kind, vocab_size)
+        if (made := _read(folder)) is None:  # else another process has just done the same
+            shutil.rmtree(folder, ignore_errors=True)
+            work.rename(folder)
+            made = _read(folder)
+    except OSError as error:
+        raise UserError(f"cannot keep the tokens of {text.name} in {folder.parent}: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    assert made is not None
+    return made
 
 
 def cache_folder() -> Path:
@@ -89,14 +99,6 @@ def cache_folder() -> Path:
 def id_type(vocab_size: int) -> np.dtype:
     """The smallest unsigned integer type whose values include every id."""
     return np.min_scalar_type(max(vocab_size - 1, 0))
-
-
-def _publish(work: Path, folder: Path) -> None:
-    try:
-        work.rename(folder)
-    except OSError:
-        if not (folder / "about.json").exists():  # else another process has just done the same
-            raise
 
 
 def _write(work: Path, text: Text, kind: str, vocab_size: int) -> None:
@@ -179,8 +181,8 @@ def encodable(pieces: Iterator[str | None], cut: int) -> Iterator[tuple[int, str
         yield part, held
 
 
-def _read(folder: Path) -> Tokens:
-    """A token file of the cache; UserError if it is damaged, which names the folder to delete."""
+def _read(folder: Path) -> Tokens | None:
+    """A token file of the cache, or None if it is not there or damaged; no id outside the vocabulary gets past this."""
     try:
         about: dict[str, Any] = json.loads((folder / "about.json").read_text(encoding="utf-8"))
         tokenizer = tokenizers.load_tokenizer(folder / "tokenizer.json")
@@ -191,9 +193,9 @@ def _read(folder: Path) -> Tokens:
         sound = sound and _inside(folder / "ids", ids.dtype, vocabulary)
         characters = int(about["characters"])
     except (OSError, ValueError, KeyError, TypeError, UserError):
-        sound = False
+        return None
     if not sound:
-        raise UserError(f"the token file in {folder} is damaged; delete that folder, and it is made again")
+        return None
     return Tokens(tokenizer, ids, train, characters, characters - characters * 9 // 10)
 
 

@@ -46,7 +46,7 @@ def run(options: dict[str, Any]) -> int:
             text.append(piece, style=f"{'white' if bits > 0.7 * surprise.LIMIT else 'black'} on {surprise.colour(bits)}")
         console.print(text)
     if options["json"]:
-        print(json.dumps({name: value for name, value in _figures(found).items()}))
+        print(json.dumps(_figures(found)))
     else:
         console.print(_table(found, source.name))
     if options["html"] is not None:
