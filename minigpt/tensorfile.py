@@ -22,7 +22,13 @@ TYPES = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U
 def pack(tensors: Mapping[str, np.ndarray]) -> bytes:
     """The file's bytes, from arrays of any strides and byte order; the same arrays give the same bytes."""
     plain = {name: np.asarray(tensors[name], tensors[name].dtype.newbyteorder("="), order="C") for name in sorted(tensors)}
-    return _pack(plain, metadata={"format": "pt", "sha256": digest(plain)})
+    file = _pack(plain, metadata={"format": "pt", "sha256": digest(plain)})
+    start = 8 + int.from_bytes(file[:8], "little")
+    header = json.loads(file[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))  # the library writes them in any order
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + file[start:]
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
