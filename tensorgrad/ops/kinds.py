@@ -156,8 +156,15 @@ class Fused(Op):
     def __init__(self, body: Callable, kernel: Kernel):
         self.name, self.__doc__, self.__wrapped__ = body.__name__, body.__doc__, body
         self.body, self.kernel = body, kernel
-        self.reads_result = getattr(kernel, "READS_RESULT", True)
-        self.overwrites = getattr(kernel, "OVERWRITES", False)
+
+    @functools.cached_property
+    def reads_result(self) -> bool:  # type: ignore[override]
+        """Asked for when first needed, as is `overwrites`: the kernel's file is imported then."""
+        return getattr(self.kernel, "READS_RESULT", True)
+
+    @functools.cached_property
+    def overwrites(self) -> bool:
+        return getattr(self.kernel, "OVERWRITES", False)
 
     def __call__(self, *inputs: Any, **params: Any) -> Tensor:
         inputs = tuple([as_tensor(x, inputs) for x in inputs])
