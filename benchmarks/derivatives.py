@@ -14,11 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from train import SHAPES, batch_of
+from shapes import SHAPES
+from train import our_model
 from turns import machine, table
 
 import tensorgrad as tg
-from minigpt.models.gpt import GPT, GPTConfig
+from minigpt.models.gpt import GPT
 
 
 def minimum(functions: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
@@ -41,10 +42,8 @@ def mlp() -> tuple[tg.nn.Module, Callable[[tg.nn.Module], tg.Tensor]]:
 
 
 def gpt(name: str) -> tuple[tg.nn.Module, Callable[[GPT], tg.Tensor]]:
-    shape = SHAPES[name]
-    config = GPTConfig(shape["vocab"], shape["context"], shape["layers"], shape["heads"], shape["width"])
-    ids, targets = batch_of(shape)
-    return GPT(config, np.random.default_rng(0)), lambda m: m.loss(ids, targets)
+    ids, targets = SHAPES[name].ids_and_targets()
+    return our_model(SHAPES[name]), lambda m: m.loss(ids, targets)
 
 
 def costs() -> str:
