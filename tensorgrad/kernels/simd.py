@@ -84,13 +84,14 @@ class Vectors:
         else:
             self._call("masked.store", ".p0", ir.VoidType(), value, pointer, ir.Constant(_INDEX, 1), mask)
 
-    def prefetch(self, address: ir.Value, write: bool = False) -> None:
-        """Ask for the cache line at address, soon to be read or written; an address outside all memory does no harm."""
+    def prefetch(self, address: ir.Value, write: bool = False, level: int = 1) -> None:
+        """Ask for the cache line at address, soon to be read or written, to come into the cache of this level, 1 to 3; an
+        address outside all memory does no harm."""
         pointer = self.builder.inttoptr(address, ir.IntType(8).as_pointer())
         module, name, kinds = self.builder.module, "llvm.prefetch.p0", [pointer.type, _INDEX, _INDEX, _INDEX]
         if name not in module.globals:
             ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), name)
-        locality, data_cache = 3, 1
+        locality, data_cache = 4 - level, 1
         self.builder.call(module.globals[name], [pointer, *(ir.Constant(_INDEX, x) for x in (int(write), locality, data_cache))])
 
     def mask(self, count: ir.Value) -> ir.Value:

@@ -295,14 +295,17 @@ def _write_dot_row(v: Vectors, *args) -> None:
 
 
 def _write_dots(v: Vectors, rows: int, beta, k, w, wrs, x, y, ys, s, ss, bias, biass) -> None:
+    """Meanwhile the second-level cache fetches the next rows: left to itself, it would start anew with each of them."""
     build = v.builder
     sums = [cgutils.alloca_once_value(build, v.zero) for _ in range(rows)]
+    further = build.mul(wrs, integer(rows))
 
     def step(offset, mask=None) -> None:
         shared = v.load(v.at(x, offset), mask)
         for i, total in enumerate(sums):
-            row = v.load(v.at(w, build.mul(wrs, integer(i)), offset), mask)
-            build.store(v.multiply_add(row, shared, build.load(total)), total)
+            address = v.at(w, build.mul(wrs, integer(i)), offset)
+            v.prefetch(v.at(address, further), level=2)
+            build.store(v.multiply_add(v.load(address, mask), shared, build.load(total)), total)
 
     vectors = build.sdiv(k, integer(v.lanes))
     with cgutils.for_range(build, vectors) as loop:
