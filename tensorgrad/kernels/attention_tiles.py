@@ -91,11 +91,13 @@ def work(q: Array, k: Array) -> int:
     return 8 * q.shape[0] * q.shape[1] * q.shape[2] * k.shape[2]
 
 
-@inline
 def blind(q, k, causal):
     """How many queries, the first, see no key."""
     queries, keys = q.shape[2], k.shape[2]
     return queries if keys == 0 else max(queries - keys, 0) if causal else 0
+
+
+_blind = inline(blind)  # in kernels; called from Python it would be compiled in every process
 
 
 @inline
@@ -107,7 +109,7 @@ def height(k, causal):
 @inline
 def blocks(q, k, causal):
     """How many blocks a head's queries are cut into."""
-    return (q.shape[2] - blind(q, k, causal) + height(k, causal) - 1) // height(k, causal)
+    return (q.shape[2] - _blind(q, k, causal) + height(k, causal) - 1) // height(k, causal)
 
 
 @inline
@@ -120,7 +122,7 @@ def folded(i, count):
 def place(b, h, block, q, k, causal):
     """`where` of the first tile of a block of head h, before its keys: 0 of them yet."""
     queries, keys = q.shape[2], k.shape[2]
-    first = blind(q, k, causal) + block * height(k, causal)
+    first = _blind(q, k, causal) + block * height(k, causal)
     rows = min(height(k, causal), queries - first)
     last = first + rows + keys - queries if causal else keys
     return b, h, h * k.shape[1] // q.shape[1], first, rows, 0, 0, last
