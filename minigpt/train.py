@@ -78,7 +78,7 @@ def train(config: TrainConfig, resumed: bool = False) -> Result:
         meter = Meter()
         with MetricsLog(out, trainer.step) as log, Display(config.max_steps) as display, StopRequest() as stop:
             display.say("\n".join([_describe(run), *notes]))
-            warm(training=True, report=display.compiling)
+            warm(training=True, dropout=config.dropout > 0, report=display.compiling)
             for record in _steps(run, stop):
                 if record["val_loss"] is not None or record["step"] % LOG_INTERVAL == 0 or "note" in record:
                     log.append(record)

@@ -27,9 +27,14 @@ Fresh = Callable[..., tg.Tensor]  # (*shape) -> random numbers that want a gradi
 Op = Callable[[Fresh, int], tg.Tensor]  # an op of n rows of such numbers
 
 
-def _attention(fresh: Fresh, n: int) -> tg.Tensor:
-    q, k, v = (fresh(2, 4, max(n // 64, 1), 16) for _ in range(3))
-    return tg.attention(q, k, v, causal=True)
+def _attention(fresh: Fresh, n: int, biased: bool = False) -> tg.Tensor:
+    length = max(n // 64, 1)
+    q, k, v = (fresh(2, 4, length, 16) for _ in range(3))
+    return tg.attention(q, k, v, causal=True, bias=fresh(4, length, length) if biased else None)
+
+
+def _self_attention(fresh: Fresh, n: int, p: float = 0.0) -> tg.Tensor:
+    return tg.self_attention(fresh(2, max(n // 16, 1), 192), 4, causal=True, dropout_p=p, rng=np.random.default_rng(0))
 
 
 def _embedding(fresh: Fresh, n: int) -> tg.Tensor:
@@ -40,8 +45,7 @@ def _adamw(fresh: Fresh, n: int) -> tg.Tensor:
     parameters = [fresh(n, 64), fresh(64)]
     for p in parameters:
         p.grad = tg.ones_like(p)
-    optimizer = tg.optim.AdamW(parameters)
-    optimizer.clipped_step(1e-3)
+    tg.optim.AdamW([{"params": [p]} for p in parameters]).clipped_step(1e-3)  # what decays is much, what does not is little
     return parameters[0]
 
 
@@ -49,32 +53,39 @@ def _adamw(fresh: Fresh, n: int) -> tg.Tensor:
 STEP: dict[str, Op] = {
     "linear": lambda fresh, n: tg.linear(fresh(n, 64), fresh(96, 64), fresh(96)),
     "layer norm": lambda fresh, n: tg.layer_norm(fresh(n, 64), fresh(64), fresh(64)),
-    "self attention": lambda fresh, n: tg.self_attention(fresh(2, max(n // 16, 1), 192), 4, causal=True),
+    "self attention": _self_attention,
     "cross-entropy": lambda fresh, n: tg.cross_entropy(fresh(n, 65), np.arange(n) % 65),
     "GELU": lambda fresh, n: tg.gelu(fresh(n, 64)),
     "embedding": _embedding,
     "AdamW": _adamw,
     "addition": lambda fresh, n: fresh(n, 64) + fresh(n, 64),
 }
+DROPOUT: dict[str, Op] = {
+    "self attention with dropout": lambda fresh, n: _self_attention(fresh, n, 0.5),  # masks and biases are in the same code
+    "dropout": lambda fresh, n: tg.dropout(fresh(n, 64), 0.5, rng=np.random.default_rng(0)),
+}
 OTHERS: dict[str, Op] = {
     "attention": _attention,
+    "attention with a learned bias": lambda fresh, n: _attention(fresh, n, biased=True),
+    "rotary positions": lambda fresh, n: tg.rotary(fresh(n, 64)),
     "RMS norm": lambda fresh, n: tg.rms_norm(fresh(n, 64), fresh(64)),
     "softmax": lambda fresh, n: tg.softmax(fresh(n, 64)),
     "log-softmax": lambda fresh, n: tg.log_softmax(fresh(n, 64)),
     "matrix product": lambda fresh, n: fresh(n, 64) @ fresh(64, 96),
     "SiLU": lambda fresh, n: tg.silu(fresh(n, 64)),
-    "dropout": lambda fresh, n: tg.dropout(fresh(n, 64), 0.5, rng=np.random.default_rng(0)),
     "exp, log, tanh, erf": lambda fresh, n: tg.erf(tg.tanh(tg.log(tg.exp(fresh(n, 64))))) + tg.sigmoid(fresh(n, 64)),
 }
 
 
-def tasks(training: bool) -> list[tuple[str, Callable[[], None]]]:
-    """What to call, with its name: the ops of a float32 training step, or all ops in both precisions, large and small."""
+def tasks(training: bool, dropout: bool) -> list[tuple[str, Callable[[], None]]]:
+    """What to call, with its name: the ops of a float32 training step, those of dropout too if it has such, or all ops in
+    both precisions, large and small."""
     kinds = [(np.float32, True, "float32"), (np.float32, False, "float32, small"), (np.float64, True, "float64"),
              (np.float64, False, "float64, small")]  # fmt: skip
     if training:
-        return [(name, functools.partial(_call, STEP[name], np.float32, True)) for name in STEP]
-    ops = STEP | OTHERS
+        step = STEP | DROPOUT if dropout else STEP
+        return [(name, functools.partial(_call, op, np.float32, True)) for name, op in step.items()]
+    ops = STEP | DROPOUT | OTHERS
     return [
         (f"{name}, {kind}", functools.partial(_call, ops[name], dtype, large)) for dtype, large, kind in kinds for name in ops
     ]
@@ -88,20 +99,21 @@ def _call(op: Op, dtype: Any, large: bool) -> None:
         y.backward(tg.tensor(rng.random(y.shape).astype(dtype)))
 
 
-def warm(training: bool = False, report: Report | None = None, share: tuple[int, int] = (0, 0)) -> None:
-    """Compile the kernels of all ops, or of a training step alone; nothing, and at once, if that was done before.
+def warm(training: bool = False, dropout: bool = False, report: Report | None = None, share: tuple[int, int] = (0, 0)) -> None:
+    """Compile the kernels of all ops, or of a training step alone, with dropout or without; nothing, and at once, if that was
+    done before.
 
     report(name, i, n) is told what comes next. A share (i, n) begins at the i-th of n parts and starts no helpers.
     """
     from tensorgrad.kernels import cache
 
-    marker = _marker(training)
+    marker = _marker(training, dropout)
     if cache.config.DISABLE_JIT or (marker is not None and marker.exists()):
         return
-    todo = tasks(training)
+    todo = tasks(training, dropout)
     first, parts = share if share[1] else (0, _processes() if marker else 1)
     todo = [task for part in range(parts) for task in todo[(first + part) % parts :: parts]]
-    with _helpers(training, 0 if share[1] else parts):
+    with _helpers(training, dropout, 0 if share[1] else parts):
         for i, (name, call) in enumerate(todo, 1):
             if report is not None:
                 report(name, i, len(todo))
@@ -117,7 +129,7 @@ def _processes() -> int:
     return min(THREADS, 4)
 
 
-def _marker(training: bool) -> Path | None:
+def _marker(training: bool, dropout: bool) -> Path | None:
     """The file that says that all is compiled, from these sources for this machine; None if nothing can be kept."""
     from tensorgrad.kernels import cache
 
@@ -128,16 +140,18 @@ def _marker(training: bool) -> Path | None:
         texts = [path.read_bytes() for path in [Path(__file__), *sorted(kernels.glob("*.py"))]]
     except OSError:
         return None
-    return place / f"warm-{'training' if training else 'all'}-{cache.build_digest(texts)}"
+    done = "all" if not training else "training-dropout" if dropout else "training"
+    return place / f"warm-{done}-{cache.build_digest(texts)}"
 
 
 @contextlib.contextmanager
-def _helpers(training: bool, parts: int) -> Iterator[None]:
+def _helpers(training: bool, dropout: bool, parts: int) -> Iterator[None]:
     """Other processes with the other parts, unless some other program has started such."""
     from tensorgrad.kernels import cache
 
     none, claimed = subprocess.DEVNULL, parts > 1 and cache.claim("helpers", patience=0)
-    command = [sys.executable, "-P", "-m", "tensorgrad.warmup", *["--training"] * training, "--share"]
+    options = ["--training"] * training + ["--dropout"] * dropout
+    command = [sys.executable, "-P", "-m", "tensorgrad.warmup", *options, "--share"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "NUMBA_CACHE_DIR": str(cache.directory())}
     running: list[subprocess.Popen[bytes]] = []
     try:
@@ -168,11 +182,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="tensorgrad", description="Compile kernels ahead of their first use.")
     parser.add_argument("command", nargs="?", choices=["warmup"], default="warmup", help="the only one there is")
     parser.add_argument("--training", action="store_true", help="only what a training step in float32 needs")
+    parser.add_argument("--dropout", action="store_true", help="with --training: of a model that has dropout")
     parser.add_argument("--share", nargs=2, type=int, default=(0, 0), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     terminal = sys.stdout.isatty()
     try:
-        warm(options.training, _bar if terminal else _line, tuple(options.share))
+        warm(options.training, options.dropout, _bar if terminal else _line, tuple(options.share))
     except KeyboardInterrupt:
         print("\ntensorgrad: interrupted; what is compiled is kept", file=sys.stderr)
         return 130

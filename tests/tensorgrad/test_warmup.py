@@ -1,7 +1,9 @@
 """Warming up: everything is called, in shares, once; and then a training step finds all it needs."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +16,7 @@ def calls(monkeypatch, tmp_path):
     """Five tasks that only note their names, for an empty directory and one process."""
     made = []
     names = [(name, lambda name=name: made.append(name)) for name in "abcde"]
-    monkeypatch.setattr(warmup, "tasks", lambda training: names)
+    monkeypatch.setattr(warmup, "tasks", lambda training, dropout: names)
     monkeypatch.setattr(warmup, "_processes", lambda: 1)
     monkeypatch.setattr(cache, "directory", lambda: tmp_path)
     return made
@@ -28,6 +30,8 @@ def test_once_and_with_a_report_of_what_comes_next(calls):
     assert len(calls) == len(told) == 5
     warmup.warm(training=True)
     assert len(calls) == 10
+    warmup.warm(training=True, dropout=True)
+    assert len(calls) == 15
 
 
 @pytest.mark.parametrize(("share", "order"), [((0, 2), "acebd"), ((1, 2), "bdace"), ((2, 3), "cadbe")])
@@ -74,29 +78,61 @@ def test_nowhere_to_keep_anything(calls, capsys, monkeypatch):
 
 
 def test_every_task_of_the_real_list_runs():
-    for _, call in warmup.tasks(training=False):
+    everything = warmup.tasks(training=False, dropout=False)
+    for _, call in everything:
         call()
-    names = [name for name, _ in warmup.tasks(training=True)]
-    assert len(set(names)) == len(names) > 5
+    step, dropping = ([name for name, _ in warmup.tasks(training=True, dropout=dropout)] for dropout in (False, True))
+    assert 5 < len(set(step)) == len(step) and set(step) < set(dropping) == set(step) | set(warmup.DROPOUT)
+    assert {f"{name}, {kind}" for name in dropping for kind in ("float32", "float64, small")} < {name for name, _ in everything}
 
 
-def test_a_training_step_then_compiles_nothing():
-    code = """
+def run(code):
+    folders = [str(Path(__file__).parent / "kernels"), str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(folders)}
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_a_training_step_then_compiles_nothing(dropout):
+    code = f"""
 import numpy as np
-from numba.core import event
 import tensorgrad as tg
 from minigpt.models.gpt import GPT, GPTConfig
-from tensorgrad.warmup import warm
-warm(training=True)
-model = GPT(GPTConfig(65, 64, 2, 4, 128), np.random.default_rng(0))
+from tensorgrad import warmup
+for _, call in warmup.tasks(training=True, dropout={dropout > 0}):
+    call()
+rng = np.random.default_rng(0)
+model = GPT(GPTConfig(65, 64, 2, 4, 128, dropout={dropout}), rng)
 optimizer = tg.optim.AdamW(tg.optim.decay_groups(model, 0.1))
 ids = np.zeros((12, 64), np.int64)
-with event.install_recorder("numba:compile") as recorder:
-    for _ in range(2):
-        optimizer.zero_grad()
-        model.loss(ids, ids).backward()
-        optimizer.clipped_step(1.0)
-print(*{e.data["dispatcher"].py_func.__qualname__ for _, e in recorder.buffer})
+from test_every_kernel import signatures
+before = signatures()
+for _ in range(2):
+    optimizer.zero_grad()
+    model.loss(ids, ids, rng=rng).backward()
+    optimizer.clipped_step(1.0)
+assert signatures() == before, signatures() - before
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout == "\n", done.stdout + done.stderr
+    done = run(code)
+    assert done.returncode == 0, done.stderr
+
+
+def test_first_derivatives_of_all_kernels_then_compile_nothing():
+    code = """
+import numpy as np
+from test_every_kernel import REGISTRY, dimensions, first_order, inputs, signatures
+from tensorgrad import warmup
+for _, call in warmup.tasks(training=False, dropout=False):
+    call()
+before, late = signatures(), []
+for name in REGISTRY:
+    for size in (5, 80):
+        f, shapes = REGISTRY[name](*[size] * dimensions(name))
+        for dtype in (np.float32, np.float64):
+            first_order(f, inputs(shapes, dtype, positive=True))
+            late += [(name, size, dtype, *(signatures() - before))] * (signatures() != before)
+            before = signatures()
+print(late)
+"""
+    done = run(code)
+    assert done.stdout == "[]\n", done.stdout + done.stderr
