@@ -6,12 +6,24 @@ from contextlib import nullcontext
 
 import pytest
 
-# Tests about the kernels themselves: that they are used, their range, and threads, each of which begins with kernels
+# Tests about the kernels themselves: that they are used, their range, and threads and processes, which begin with kernels;
+# and about graphs in which a fused op is one node
 ABOUT_KERNELS = (
+    "tests/tensorgrad/kernels/",
+    "test_cost.py",
+    "test_draw.py",
+    "test_gradients_that_nobody_wants_are_not_computed",
+    "test_a_hessian_vector_product_computes_no_gradient",
+    "test_modules_are_comments_and_parameters_inputs",
     "test_case_116_layer_norm_of_huge_rows",
     "test_definitions_is_a_switch_that_turns_kernels_off",
     "test_threads_with_their_own_graphs_and_shared_weights_give_the_serial_answer",
     "test_spare.py",
+    "test_warmup.py",
+    "test_no_blas.py",
+    "test_killed_in_the_middle_of_training_and_resumed",
+    "test_a_planted_fault_fails_its_line[approximate_kernel]",
+    "test_a_planted_fault_fails_its_line[imprecise_single]",
 )
 
 
