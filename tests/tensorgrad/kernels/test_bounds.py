@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-ABOUT_COMPILING = {"test_bounds.py", "test_jit.py", "test_cache.py", "test_threads.py", "test_fork.py", "test_warmup.py"}
+ABOUT_COMPILING = {"test_bounds.py", "test_jit.py", "test_cache.py"}
 
 
 @pytest.mark.slow
