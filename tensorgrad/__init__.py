@@ -64,6 +64,7 @@ from .ops.fused import (
     binary_cross_entropy,
     cross_entropy,
     dropout,
+    feed_forward,
     gelu,
     kl_div,
     layer_norm,

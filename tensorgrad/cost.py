@@ -31,6 +31,12 @@ def _linear(size: int, inputs: Sequence[Tensor], params: dict[str, Any]) -> int:
     return size * (2 * inputs[1].shape[1] + len(inputs) - 2)
 
 
+def _feed_forward(size: int, inputs: Sequence[Tensor], params: dict[str, Any]) -> int:
+    hidden = size // max(inputs[1].shape[1], 1) * inputs[1].shape[0]
+    biases = (len(inputs) - 3) // 2
+    return 4 * hidden * inputs[1].shape[1] + (5 + biases) * hidden + (biases + (len(inputs) - 3) % 2) * size
+
+
 def _solve(size: int, inputs: Sequence[Tensor], params: dict[str, Any]) -> int:
     n = inputs[0].shape[-1]
     return round(2 / 3 * inputs[0].size * n) + 2 * n * size
@@ -51,6 +57,8 @@ def _self_attention(size: int, inputs: Sequence[Tensor], params: dict[str, Any])
 COUNTS: dict[str, Count] = {
     "matmul": lambda size, inputs, params: 2 * size * inputs[0].shape[-1],
     "linear": _linear,
+    "residual_linear": lambda size, inputs, params: _linear(size, inputs[1:], params) + size,
+    "feed_forward": _feed_forward,
     "attention": _attention,
     "biased_attention": _attention,
     "self_attention": _self_attention,

@@ -54,6 +54,10 @@ def kl_div(log_q, p, reduction="sum"):
     return reduced(p * (np.log(p) - log_q), reduction)
 
 
+def feed_forward(x, w1, w2, b1=0.0, b2=0.0, residual=0.0):
+    return gelu(x @ w1.T + b1) @ w2.T + b2 + residual
+
+
 def gelu(x, approximate="none"):
     if approximate == "tanh":
         return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))

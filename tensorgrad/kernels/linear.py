@@ -25,7 +25,7 @@ READS_RESULT = False
 
 def forward(x: Array, weight: Array, bias: Array | None = None) -> tuple[Array, tuple[()]]:
     """(.., n), (m, n), (m,) -> (.., m)."""
-    y = matmul(_rows(x), weight.T, bias=bias)
+    y = matmul(as_rows(x), weight.T, bias=bias)
     return y.reshape(*x.shape[:-1], weight.shape[0]), ()
 
 
@@ -40,9 +40,9 @@ def backward(
     wanted: Sequence[bool] = (True, True, True),
 ) -> tuple[Array | None, ...]:
     """dL/dy -> dL/dx, dL/dW and, if there is a bias, dL/db; None for those that are not wanted."""
-    rows = _rows(g)
+    rows = as_rows(g)
     dx = matmul(rows, weight).reshape(x.shape) if wanted[0] else None
-    dw = matmul(rows.T, _rows(x)) if wanted[1] else None
+    dw = matmul(rows.T, as_rows(x)) if wanted[1] else None
     if bias is None:
         return dx, dw
     return dx, dw, _sum_of_rows(rows) if wanted[2] else None
@@ -53,7 +53,7 @@ def tangent(
 ) -> Array:
     """The tangent of y as the inputs move along ts, each None or of its input's shape."""
     tx, tw, tb = (*ts, None)[:3]
-    ty = _sum_of_products(y, (_moving_rows(tx), weight.T), (_rows(x), _transposed(tw)))
+    ty = _sum_of_products(y, (_moving_rows(tx), weight.T), (as_rows(x), _transposed(tw)))
     return ty if tb is None else np.add(ty, tb, out=ty)
 
 
@@ -68,20 +68,21 @@ def backward_tangent(
     bias: Array | None = None,
 ) -> tuple[Array, ...]:
     """The tangents of dL/dx, dL/dW and, if there is a bias, dL/db, as g moves along tg and the inputs along ts."""
-    rows, g_rows, tx_rows = _rows(g), _moving_rows(tg), _moving_rows(ts[0])
+    rows, g_rows, tx_rows = as_rows(g), _moving_rows(tg), _moving_rows(ts[0])
     dx = _sum_of_products(x, (g_rows, weight), (rows, ts[1]))
-    dw = _sum_of_products(weight, (_transposed(g_rows), _rows(x)), (rows.T, tx_rows))
+    dw = _sum_of_products(weight, (_transposed(g_rows), as_rows(x)), (rows.T, tx_rows))
     if bias is None:
         return dx, dw
     return dx, dw, zeros(bias.shape, bias.dtype) if g_rows is None else _sum_of_rows(g_rows)
 
 
-def _rows(x: Array) -> Array:
+def as_rows(x: Array) -> Array:
+    """(.., n) -> (rows, n)."""
     return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 def _moving_rows(t: Array | None) -> Array | None:
-    return None if t is None else _rows(t)
+    return None if t is None else as_rows(t)
 
 
 def _transposed(t: Array | None) -> Array | None:

@@ -24,24 +24,34 @@ def matmul(
     out: np.ndarray | None = None,
     add: bool = False,
     bias: np.ndarray | None = None,
+    residual: np.ndarray | None = None,
 ) -> np.ndarray:
     """(.., M, K), (.., K, N), (N,) -> (.., M, N);  y = a b + bias, leading axes broadcast as in np.matmul. `add` adds y to out.
+
+    A residual, of the shape and dtype of y, is added to y as the product is stored.
 
     a and b are float32 or float64, of any strides; one of each gives float64. A new y is C-contiguous. Raises TypeError
     for other dtypes, ValueError for fewer than two axes, sizes that do not fit, or an `out` of another shape or dtype.
     """
     if config.DISABLE_JIT:
-        return _written(np.matmul(a, b) if bias is None else np.matmul(a, b) + bias, out, add)
+        terms = [term for term in (np.matmul(a, b), bias, residual) if term is not None]
+        return _written(functools.reduce(np.add, terms), out, add)
     plan = _plan(a.dtype, b.dtype, a.shape, b.shape, a.strides, b.strides)
     if plan.copy is not None:
         a, b = (np.array(x, plan.dtype, order="C") if copy else x for x, copy in zip((a, b), plan.copy, strict=True))
-        return matmul(a, b, out, add, bias)
+        return matmul(a, b, out, add, bias, residual)
     bias = None if bias is None else _row(bias, plan)
-    y = np.empty(plan.shape, plan.dtype) if out is None or (add and bias is not None) else _target(out, plan, a, b)
+    if out is None or (add and (bias is not None or residual is not None)):
+        y = np.empty(plan.shape, plan.dtype)
+    else:
+        y = _target(out, plan, a, b)
+    residual = y if residual is None else _like(y, residual)
     if plan.run is not None:
-        plan.run(_first(a), _first(b), _first(y), float(add and y is out), 0 if bias is None else bias.ctypes.data, *plan.rest)
+        beta = float(residual is not y or (add and y is out))
+        plan.run(_first(a), _first(b), _first(y), _first(residual), beta, 0 if bias is None else bias.ctypes.data, *plan.rest)
     elif not (add and y is out):
-        y[...] = 0 if bias is None else bias
+        y[...] = 0 if residual is y else residual
+        y += 0 if bias is None else bias
     return y if y is out else _written(y, out, add)
 
 
@@ -50,13 +60,14 @@ def _written(y: np.ndarray, out: np.ndarray | None, add: bool) -> np.ndarray:
     return y if out is None else np.add(out, y, out=out) if add else np.positive(y, out=out)
 
 
-def _share(a, b, c, beta, bias, axes, gemm, batch, m, n, k, ars, acs, brs, bcs, row_parts, column_parts, workers):
-    """C_i = beta C_i + A_i B_i for every i in the batch, or bias + A_i B_i if its address is not 0; a, b and c are the first
-    matrices, axes the batch's (size, bytes from one A to the next, the same for B). A job is one part of one product."""
+def _share(a, b, c, s, beta, bias, axes, gemm, batch, m, n, k, ars, acs, brs, bcs, row_parts, column_parts, workers):
+    """C_i = beta S_i + A_i B_i + bias for every i in the batch, bias being an address or 0; a, b, c and s are the first
+    matrices, S lying as C does and perhaps being C, axes the batch's (size, bytes from one A to the next, the same for B).
+    A job is one part of one product."""
     size = a.itemsize
     panels = (n * size + PANEL - 1) // PANEL
     jobs = batch * row_parts * column_parts
-    first_a, first_b, first_c = a.ctypes.data, b.ctypes.data, c.ctypes.data
+    first_a, first_b, first_c, first_s = a.ctypes.data, b.ctypes.data, c.ctypes.data, s.ctypes.data
     for worker in prange(workers):
         scratch = np.empty(SCRATCH, np.uint8)
         for job in range(jobs * worker // workers, jobs * (worker + 1) // workers):
@@ -68,7 +79,7 @@ def _share(a, b, c, beta, bias, axes, gemm, batch, m, n, k, ars, acs, brs, bcs, 
             if m1 > m0 and n1 > n0:
                 a_part = first_a + _offset(axes, 1, item) + m0 * ars
                 b_part = first_b + _offset(axes, 2, item) + n0 * bcs
-                c_part = first_c + ((item * m + m0) * n + n0) * size
+                place = ((item * m + m0) * n + n0) * size
                 gemm_plus(
                     gemm,
                     beta,
@@ -81,10 +92,10 @@ def _share(a, b, c, beta, bias, axes, gemm, batch, m, n, k, ars, acs, brs, bcs, 
                     b_part,
                     brs,
                     bcs,
-                    c_part,
+                    first_c + place,
                     n * size,
                     scratch.ctypes.data,
-                    c_part,
+                    first_s + place,
                     n * size,
                     bias + n0 * size if bias else 0,
                 )
@@ -102,7 +113,7 @@ def _offset(axes, column, item):
 
 def _signature(element: types.Float) -> tuple:
     matrix = types.Array(element, 2, "A", readonly=True, aligned=False)  # takes a matrix of any strides
-    return (matrix,) * 3 + (element, types.int64, types.Array(types.int64, 2, "C", readonly=True)) + (types.int64,) * 12
+    return (matrix,) * 4 + (element, types.int64, types.Array(types.int64, 2, "C", readonly=True)) + (types.int64,) * 12
 
 
 _products = {
@@ -113,7 +124,7 @@ _products = {
 
 class _Plan(NamedTuple):
     """What dtypes, shapes and strides decide about a product: which operands must be copied first, or how to run it,
-    as run(first a, first b, first y, beta, address of the bias, *rest); without both, it is a sum of nothing."""
+    as run(first a, first b, first y, first residual or y, beta, address of the bias, *rest); without both, it sums nothing."""
 
     dtype: np.dtype
     shape: tuple[int, ...]
@@ -202,6 +213,13 @@ def _row(bias: np.ndarray, plan: _Plan) -> np.ndarray:
     if bias.shape != plan.shape[-1:] or bias.dtype != plan.dtype:
         raise ValueError(f"matmul: bias is {bias.dtype} {bias.shape}; expected {plan.dtype} {plan.shape[-1:]}")
     return np.ascontiguousarray(bias)
+
+
+def _like(y: np.ndarray, residual: np.ndarray) -> np.ndarray:
+    """residual, contiguous like y."""
+    if residual.shape != y.shape or residual.dtype != y.dtype:
+        raise ValueError(f"matmul: residual is {residual.dtype} {residual.shape}; expected {y.dtype} {y.shape}")
+    return np.ascontiguousarray(residual)
 
 
 def _target(out: np.ndarray, plan: _Plan, a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -46,8 +46,9 @@ class Linear(Module):
         self.weight = uniform(rng, bound, out_features, in_features)
         self.bias = uniform(rng, bound, out_features) if bias else None
 
-    def forward(self, x: Any) -> Tensor:
-        return fused.linear(x, self.weight, self.bias)
+    def forward(self, x: Any, residual: Any = None) -> Tensor:
+        """With a residual, that is added to y."""
+        return fused.linear(x, self.weight, self.bias, residual)
 
     def extra_repr(self) -> str:
         return f"{self.weight.shape[1]}, {self.weight.shape[0]}{', bias=False' if self.bias is None else ''}"

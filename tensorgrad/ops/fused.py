@@ -241,18 +241,61 @@ def _linear(x, weight, bias=None):
     return _reshape(y, shape=(*x.shape[:-1], weight.shape[0]))
 
 
-def linear(x: Any, weight: Any, bias: Any = None) -> Tensor:
-    """(.., n), (m, n), (m,) -> (.., m);  y = x W^T + b.  Raises ValueError naming both shapes if they do not fit."""
+@fused(kernels.residual_linear)
+def _residual_linear(residual, x, weight, bias=None):
+    """(.., m), (.., n), (m, n), (m,) -> (.., m);  y = r + x W^T + b."""
+    return residual + (_linear(x, weight) if bias is None else _linear(x, weight, bias))
+
+
+def linear(x: Any, weight: Any, bias: Any = None, residual: Any = None) -> Tensor:
+    """(.., n), (m, n), (m,), (.., m) -> (.., m);  y = x W^T + b + residual.  Raises ValueError naming shapes that do not fit."""
     weight = as_tensor(weight)
     x = as_tensor(x, [weight])
     if weight.ndim != 2 or x.ndim < 1 or x.shape[-1] != weight.shape[1]:
         raise ValueError(f"linear: x of shape {x.shape} does not fit a weight of shape {weight.shape}, (outputs, inputs)")
-    if bias is None:
-        return _linear(x, weight)
-    bias = as_tensor(bias)
-    if bias.shape != weight.shape[:1]:
-        raise ValueError(f"linear: a bias of shape {bias.shape} does not fit a weight of shape {weight.shape}, (outputs, inputs)")
-    return _linear(x, weight, bias)
+    parts = [x, weight]
+    if bias is not None:
+        parts.append(bias := as_tensor(bias))
+        if bias.shape != weight.shape[:1]:
+            what = f"a bias of shape {bias.shape} does not fit a weight of shape {weight.shape}"
+            raise ValueError(f"linear: {what}, (outputs, inputs)")
+    if residual is None:
+        return _linear(*parts)
+    residual = as_tensor(residual, [x])
+    if residual.shape != (*x.shape[:-1], weight.shape[0]):
+        raise ValueError(
+            f"linear: expected a residual of the result's shape {(*x.shape[:-1], weight.shape[0])}, got {residual.shape}"
+        )
+    return _residual_linear(residual, *parts)
+
+
+@fused(kernels.feed_forward)
+def _feed_forward(x, w1, w2, *rest):
+    """(.., n), (m, n), (n, m) -> (.., n);  y = gelu(x W1^T + b1) W2^T + b2 + r, the rest being b1 and b2, or r, or all three."""
+    biases = rest[: len(rest) // 2 * 2]
+    y = _linear(_gelu(_linear(x, w1, *biases[:1]), approximate="none"), w2, *biases[1:])
+    return y + rest[-1] if len(rest) % 2 else y
+
+
+def feed_forward(x: Any, w1: Any, w2: Any, b1: Any = None, b2: Any = None, residual: Any = None) -> Tensor:
+    """(.., n), (m, n), (n, m), (m,), (n,), (.., n) -> (.., n);  y = gelu(x W1^T + b1) W2^T + b2 + residual.
+
+    The feed-forward network of GPT (Radford et al. 2018, section 4.1), which keeps one array of its hidden size for the backward
+    pass instead of two.  Raises ValueError for shapes that do not fit, or for one bias without the other.
+    """
+    given = {"x": x, "w1": w1, "w2": w2, "b1": b1, "b2": b2, "residual": residual}
+    w1 = as_tensor(w1)
+    tensors = {name: as_tensor(part, [w1]) for name, part in given.items() if part is not None}
+    x = tensors["x"]
+    if w1.ndim != 2 or x.ndim == 0 or x.shape[-1] != w1.shape[1] or (b1 is None) != (b2 is None):
+        biases = ", ".join(name for name in ("b1", "b2") if name in tensors) or "no biases"
+        raise ValueError(f"feed_forward: x of shape {x.shape} does not fit w1 of shape {w1.shape}, (hidden, n), with {biases}")
+    m, n = w1.shape
+    wanted = {"x": x.shape, "w1": (m, n), "w2": (n, m), "b1": (m,), "b2": (n,), "residual": x.shape}
+    for name, part in tensors.items():
+        if part.shape != wanted[name]:
+            raise ValueError(f"feed_forward: expected {name} of shape {wanted[name]}, got {part.shape}")
+    return _feed_forward(*tensors.values())
 
 
 _ROW = 4096  # entries of a row of random words; see kernels/dropout.py

@@ -135,7 +135,7 @@ class Kernel(Protocol):
 
     A kernel may also have `tangent(ts, y, saved, *arrays) -> dy` and `backward_tangent(tg, ts, g, y, saved, *arrays)`, the
     tangents of what its two functions return as g moves along tg and the arrays along ts (None for what does not move).
-    The arrays that `backward` returns are new ones: the engine adds to them in place.
+    The arrays that `backward` returns are new ones, or g itself: the engine adds to the new ones in place.
     If it has READS_RESULT = False, `backward` does not look at y.  If it has OVERWRITES = True, `backward` has a parameter
     `overwrite`: whether the gradient may take the memory of the first array, which nobody will read again.  If `backward`
     has a parameter `wanted`, a sequence of booleans, it need not compute the other gradients.
@@ -185,7 +185,7 @@ class Fused(Op):
             arrays = [x._array for x in out.inputs]
             choice = {"wanted": wanted} if self.selective else {}
             gs = self.kernel.backward(g._array, out._array, out.saved, *arrays, **out.params, **overwrite, **choice)
-            return [Fresh(a) if want else None for a, want in zip(gs, wanted, strict=True)]
+            return [None if not want else g if a is g._array else Fresh(a) for a, want in zip(gs, wanted, strict=True)]
         if state.enclosing == "forward" and hasattr(self.kernel, "backward_tangent"):
             return Gradients(self.name, self.body, self.kernel, self.selective, out).nodes(g, out.inputs, wanted)
         xs = [variable(x) if want else x for x, want in zip(out.inputs, wanted, strict=True)]

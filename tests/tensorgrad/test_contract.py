@@ -20,7 +20,7 @@ INDEX = """take take_along_axis getitem scatter_add index_update sort argsort to
 REDUCE = "sum prod mean var std max min logsumexp norm cumulative_sum cumulative_prod any all"
 LINEAR_ALGEBRA = "matmul einsum tensordot vecdot outer trace"
 LEARNING = """softmax log_softmax cross_entropy binary_cross_entropy mse_loss kl_div layer_norm rms_norm
-    batch_norm linear embedding attention dropout rotary conv1d conv2d max_pool2d avg_pool2d"""
+    batch_norm linear feed_forward embedding attention dropout rotary conv1d conv2d max_pool2d avg_pool2d"""
 DERIVATIVES = """grad value_and_grad vjp jvp linearize jacrev jacfwd jacobian hessian hvp ggnvp checkpoint
     stop_gradient no_grad custom_vjp definitions detect_anomaly"""
 SEEING = "draw"

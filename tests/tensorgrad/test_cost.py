@@ -78,6 +78,8 @@ def test_a_transformers_products():
         lambda x: tg.rms_norm(x, normal(1000)),
         lambda x: tg.cross_entropy(x, np.zeros(len(x), int)),
         lambda x: tg.linear(x, normal(100, 1000), normal(100)),
+        lambda x: tg.linear(x, normal(1000, 1000), normal(1000), residual=x),
+        lambda x: tg.feed_forward(x, normal(30, 1000), normal(1000, 30), normal(30), normal(1000), residual=x),
     ],
     ids=[
         "softmax",
@@ -90,6 +92,8 @@ def test_a_transformers_products():
         "rms_norm",
         "cross_entropy",
         "linear",
+        "linear_residual",
+        "feed_forward",
     ],
 )
 def test_a_fused_op_counts_what_its_definition_does(f):

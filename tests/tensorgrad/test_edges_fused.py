@@ -45,6 +45,8 @@ FUSED = {
     "embedding": lambda n, m: (lambda w: tg.embedding(np.arange(n) * 3 % m, w), [numbers(m, 5)]),
     "matmul": lambda n, m: (tg.matmul, [numbers(n, m), numbers(m, 9)]),
     "linear": lambda n, m: (tg.linear, [numbers(n, m), numbers(3, m), numbers(3)]),
+    "linear residual": lambda n, m: (tg.linear, [numbers(n, m), numbers(3, m), numbers(3), numbers(n, 3)]),
+    "feed_forward": lambda n, m: (tg.feed_forward, [numbers(n, m), numbers(9, m), numbers(m, 9), numbers(9), numbers(m)]),
     "attention": heads,
 }
 EVERY = pytest.mark.parametrize("name", FUSED)

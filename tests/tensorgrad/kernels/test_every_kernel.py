@@ -43,6 +43,8 @@ REGISTRY = {
     "cross_entropy smooth": lambda n, m: _classification(n if m else 0, m, label_smoothing=0.1),
     "embedding": lambda n, m: (lambda w: tg.embedding(_targets(n if m else 0, m), w), [(m, 5)]),
     "linear": lambda n, k, m: (tg.linear, [(n, k), (m, k), (m,)]),
+    "linear residual": lambda n, k, m: (tg.linear, [(n, k), (m, k), (m,), (n, m)]),
+    "feed_forward": lambda n, k, m: (tg.feed_forward, [(n, k), (m, k), (k, m), (m,), (k,), (n, k)]),
     "matmul": lambda n, k, m: (tg.matmul, [(n, k), (k, m)]),
     "attention": lambda h, t, d: (lambda q, k, v: tg.attention(q, k, v, causal=True), [(1, h, t, d)] * 3),
     "attention whole": lambda h, t, d: (tg.attention, [(1, h, t, d)] * 3),

@@ -212,6 +212,14 @@ def test_bias(dtype, shape):
     out = np.full((2, m, n), 7, dtype)
     assert (abs(matmul(a, b, out, bias=bias) - (exact + bias)) <= bound).all()
     assert (abs(matmul(a, b, out, add=True, bias=bias) - 2 * (exact + bias)) <= 4 * bound).all()
+    residual = normal(rng, (2, m, 2 * n), dtype)[..., ::2]
+    wanted = exact + bias + residual
+    bound += 2 * np.finfo(dtype).eps * (abs(wanted) + abs(residual))
+    assert (abs(matmul(a, b, bias=bias, residual=residual) - wanted) <= bound).all()
+    twice = exact + bias + 2 * residual
+    assert (abs(matmul(a, b, residual.copy(), add=True, bias=bias, residual=residual) - twice) <= 4 * bound).all()
+    with pytest.raises(ValueError, match="residual is"):
+        matmul(a, b, residual=residual[0])
     with pytest.raises(ValueError, match="bias is"):
         matmul(a, b, bias=np.ones(n + 1, dtype))
 
