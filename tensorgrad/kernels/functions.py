@@ -114,13 +114,18 @@ decay = by_dtype(decay32, exp64)
 
 
 @inline
-def fade32(x):
-    """As decay32, to the last subnormal number: 2^64 e^x is never too small, and the last product rounds once."""
-    x = F(-104) if x < F(-104) else x
+def raised32(x):
+    """2^64 e^x for -107 <= x <= 0, never too small: times 2^-64 it is rounded once, to the last subnormal number."""
     t = x * F(1.44269504) + F(12582912 + 127 + 64)
     n = t - F(12582912 + 127 + 64)
     r = (x - n * F(0.693359375)) - n * F(-2.12194440e-4)
-    return ((_exp_p(r) * (r * r) + r) + F(1)) * I32(F(t).view(I32) << 23).view(F) * F(5.421010862427522e-20)
+    return ((_exp_p(r) * (r * r) + r) + F(1)) * I32(F(t).view(I32) << 23).view(F)
+
+
+@inline
+def fade32(x):
+    """As decay32, to the last subnormal number."""
+    return raised32(F(-104) if x < F(-104) else x) * F(2.0**-64)
 
 
 fade = by_dtype(fade32, exp64)
@@ -324,7 +329,9 @@ erfc = by_dtype(erfc32, erfc64)
 
 # ---- the tail of the normal distribution: P(X > |x|) = e^(-x^2/2) P(r) r with r = 1 / (|x| + 3) ----
 
-_tail_p = polynomial(F, 97.9921571, -154.645425, 74.3485266, -5.46157286, 4.64541658, 1.10683113, 0.401277053)
+_TAIL = 97.9921571, -154.645425, 74.3485266, -5.46157286, 4.64541658, 1.10683113, 0.401277053
+_tail_p = polynomial(F, *_TAIL)
+_lowered_tail_p = polynomial(F, *(c * 2.0**-64 for c in _TAIL))
 
 
 @inline
@@ -335,3 +342,15 @@ def normal_tail32(x):
 
 
 normal_tail = by_dtype(normal_tail32, inline(lambda x: 0.5 * erfc64(abs(x) * 0.7071067811865476)))
+
+
+@inline
+def weighted_tail32(x):
+    """|x| P(X > |x|), to 37 units in the last place for |x| < 6; the last product alone can fall below the normal numbers."""
+    size = abs(x)
+    size = F(14.6) if size > F(14.6) else size
+    r = F(1) / (size + F(3))
+    return raised32(F(-0.5) * (size * size)) * (_lowered_tail_p(r) * r * size)
+
+
+weighted_tail = by_dtype(weighted_tail32, inline(lambda x: clip(abs(x), 0, 64) * normal_tail(x)))

@@ -28,7 +28,7 @@ def forward(x: Array, weight: Array | None = None, bias: Array | None = None, *,
     rows, y = matrix(x), empty(x.shape, x.dtype)
     weight = np.ones(x.shape[-1], x.dtype) if weight is None else vector(weight)
     bias = zeros(x.shape[-1], x.dtype) if bias is None else vector(bias)
-    mean, rstd = empty(len(rows)), empty(len(rows))
+    mean, rstd = empty((2, len(rows)))
     _forward.at(2 * x.size)(rows, weight, bias, eps, y.reshape(rows.shape), mean, rstd, pieces(*rows.shape))
     return y, (mean, rstd)
 

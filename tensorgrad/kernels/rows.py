@@ -22,6 +22,8 @@ class _Writable:
 
 def contiguous(x: Array) -> Array:
     """x with at least one axis, C-contiguous and aligned, copied only if it is not; of one type to the compiler."""
+    if x.flags.carray and x.ndim:  # contiguous, aligned and writeable: nearly always
+        return x
     x = np.ascontiguousarray(x)
     if not x.flags.aligned:
         return x.copy()
@@ -30,12 +32,14 @@ def contiguous(x: Array) -> Array:
 
 def vector(x: Array) -> Array:
     """(..) -> (x.size,), contiguous."""
-    return contiguous(x).reshape(-1)
+    x = contiguous(x)
+    return x if x.ndim == 1 else x.reshape(-1)
 
 
 def matrix(x: Array) -> Array:
     """(.., n) -> (rows, n), contiguous."""
-    return contiguous(x).reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    x = contiguous(x)
+    return x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 _APART = 512  # bytes

