@@ -131,6 +131,6 @@ def test_the_readme_maps_the_disk():
 
 def test_the_top_level_is_the_users():
     allowed = {"pyproject.toml", "README.md", "tensorgrad", "minigpt", "tests", "benchmarks"}
-    made = {"build", "dist", "minigpt-model"}  # by installing and by training
+    made = {"build", "dist"}  # by installing
     found = {p.name for p in ROOT.iterdir() if not p.name.startswith(".") and p.suffix != ".egg-info"}
-    assert found - made <= allowed
+    assert {name for name in found - made if not name.startswith("minigpt-model")} <= allowed  # training makes those

@@ -4,7 +4,9 @@ import json
 import signal
 
 import numpy as np
+import pytest
 
+import minigpt.train
 from minigpt import snapshots, tensorfile
 from minigpt.config import TrainConfig
 from minigpt.errors import Interrupted
@@ -14,6 +16,18 @@ from minigpt.trainer import Trainer
 
 TINY = {"n_layer": 2, "n_head": 2, "n_embd": 8, "block_size": 8, "batch_size": 4, "eval_batches": 2, "eval_interval": 100}
 CLOCKS = ("seconds", "tokens_per_second", "memory_mb")  # what differs between two runs of the same numbers
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    """Runs in this module draw nothing when they end; drawing takes longer than they do."""
+    without_pictures(monkeypatch.setattr)
+
+
+def without_pictures(set_attribute=setattr):
+    """The same in a process without fixtures."""
+    for name in ("report", "loss_svg"):
+        set_attribute(minigpt.train, name, lambda *_: "")
 
 
 def config_for(text_file, out, **changes):

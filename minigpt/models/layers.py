@@ -52,16 +52,18 @@ class KeyValueCache:
         self.values[:, :, start:end] = v
         self.length = end
         if self.padding is None:
-            return tg.swapaxes(self._attend(q, slice(None), 0), 1, 2).reshape(batch, length, features // 3)
-        y = np.zeros((batch, length, heads, d), q.dtype)
-        for rows, padding in self._equally_padded():
-            blank = max(padding - start, 0)
-            y[rows, blank:] = self._attend(q[rows, :, blank:], rows, padding).numpy().swapaxes(1, 2)
+            y = self._attend(q, slice(None), 0)
+        else:
+            y = np.zeros((batch, length, heads, d), q.dtype)
+            for rows, padding in self._equally_padded():
+                blank = max(padding - start, 0)
+                y[rows, blank:] = self._attend(q[rows, :, blank:], rows, padding)
         return Tensor(y.reshape(batch, length, features // 3))
 
-    def _attend(self, q: np.ndarray, rows: slice, padding: int) -> Tensor:
+    def _attend(self, q: np.ndarray, rows: slice, padding: int) -> np.ndarray:
+        """(b, H, t, d) -> (b, t, H, d)."""
         k, v = (x[rows, :, padding : self.length] for x in (self.keys, self.values))
-        return tg.attention(Tensor(q), Tensor(k), Tensor(v), causal=True)
+        return tg.attention(Tensor(q), Tensor(k), Tensor(v), causal=True).data.swapaxes(1, 2)
 
     def _equally_padded(self) -> Iterator[tuple[slice, int]]:
         """The rows, in slices that have the same padding."""

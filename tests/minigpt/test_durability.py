@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 import pytest
-from training_runs import config_for, final_state, largest_difference, log_of, trainer_for
+from training_runs import config_for, final_state, largest_difference, log_of, no_pictures, trainer_for  # noqa: F401
 
 from minigpt import checkpoint, folder, snapshots
 from minigpt import train as training
@@ -101,7 +101,7 @@ def test_killed_in_the_middle_of_training_and_resumed(text_file, tmp_path):
     train(config_for(text_file, tmp_path / "whole", **changes))
     code = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
-        "import training_runs as t\n"
+        "import training_runs as t; t.without_pictures()\n"
         "real, kill = t.Trainer.update, int(sys.argv[4])\n"
         "def update(self, **how):\n"
         "    record = real(self, **how)\n"

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from training_runs import config_for, final_state, largest_difference, log_of, run_in_parts, stop_at
+from training_runs import config_for, final_state, largest_difference, log_of, no_pictures, run_in_parts, stop_at  # noqa: F401
 
 from minigpt import checkpoint, resume, snapshots
 from minigpt.errors import Interrupted, UserError
@@ -62,7 +62,8 @@ def test_from_an_older_checkpoint_the_log_is_cut_and_grows_again(text_file, tmp_
 def test_threads_and_processes_and_hash_seeds(text_file, tmp_path):
     """One process with one thread from start to end; another with two threads, stopped and resumed with one."""
     code = (
-        "import sys; sys.path.insert(0, {tests!r}); from pathlib import Path; import pytest; import training_runs as t\n"
+        "import sys; sys.path.insert(0, {tests!r}); from pathlib import Path; import pytest\n"
+        "import training_runs as t; t.without_pictures()\n"
         "config = t.config_for({text!r}, {out!r}, dropout=0.1, grad_accum=2, n_embd=16, batch_size=8, max_steps=200)\n"
         "patch = pytest.MonkeyPatch()\n"
         "{what}"

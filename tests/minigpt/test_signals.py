@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from training_runs import config_for, final_state, stop_at
+from training_runs import config_for, final_state, no_pictures, stop_at  # noqa: F401
 
 from minigpt import snapshots
 from minigpt.errors import Interrupted
@@ -88,7 +88,7 @@ def test_a_stop_before_the_first_step_saves_nothing(text_file, tmp_path, monkeyp
 
 SLOW = (
     "import sys, time; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
-    "import training_runs as t\n"
+    "import training_runs as t; t.without_pictures()\n"
     "real = t.Trainer.update\n"
     "def update(self, **how):\n"
     "    print('step', flush=True); time.sleep(float(sys.argv[4])); return real(self, **how)\n"
