@@ -38,7 +38,7 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, tokens: np.ndarray, vocab_size: int, team: Team = ALONE) -> None:
         init_rng, data_rng, self.dropout_rng = (np.random.default_rng(s) for s in np.random.SeedSequence(config.seed).spawn(3))
-        self.config, self.team, self.rows = config, team, team.rows(config.batch_size)
+        self.config, self.team = config, team
         self.model = GPT(model_config(config, vocab_size), init_rng)
         if config.checkpoint_activations:
             for block in self.model.h:
@@ -141,8 +141,9 @@ class Trainer:
         buckets = self.buckets if together else None
         total, rng = 0.0, self._dropout_stream()
         for i, (ids, wanted) in enumerate(batches, 1):
-            logits = self.model(ids[self.rows], rng=rng)
-            smoothing, wanted = self.config.label_smoothing, wanted[self.rows]
+            rows = self.team.rows(len(ids))
+            logits = self.model(ids[rows], rng=rng)
+            smoothing, wanted = self.config.label_smoothing, wanted[rows]
             loss = tg.cross_entropy(logits, wanted, IGNORED, label_smoothing=smoothing, reduction="sum") / max(targets, 1)
             value = loss.item()
             total += value

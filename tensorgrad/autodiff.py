@@ -13,7 +13,7 @@ import numpy as np
 
 from . import tree
 from .cotangents import add, own, plain
-from .graph import Op, Tensor, as_tensor, order, setting, state
+from .graph import Op, Tensor, as_tensor, descendants, first_uses, order, setting, state
 
 
 class Alias(Op):
@@ -89,10 +89,10 @@ def _pulled(
 
     With `complete`, an input and its gradient go there instead, as soon as nothing more can come to it.
     """
-    live = _descendants(topo, inputs)
+    live = descendants(topo, inputs)
     _check_usable(topo, live)
     wanted = {id(x) for x in inputs}
-    first_uses = {} if complete is None else _first_uses(topo, inputs)
+    completes = {} if complete is None else first_uses(topo, inputs)
     mark = nabla(state.scope) or "∇" + max([nabla(t.scope) for t in topo], default="") if differentiable else ""
     sums: dict[int, Tensor] = {}  # for each node, of the cotangents that have come to it so far
     for y, g in zip(outputs, cotangents, strict=True):
@@ -112,21 +112,10 @@ def _pulled(
                         sums[id(x)] = add(sums[id(x)], gx) if id(x) in sums else gx
             if free:
                 t.op, t.inputs, t.params, t.saved = freed, (), {}, ()
-            for x in first_uses.pop(id(t), ()):
+            for x in completes.pop(id(t), ()):
                 if complete is not None and id(x) in sums:
                     complete(x, sums.pop(id(x)))
     return sums
-
-
-def _first_uses(topo: Sequence[Tensor], inputs: Sequence[Tensor]) -> dict[int, list[Tensor]]:
-    """For the ids of nodes, those of `inputs` that no earlier node uses: a walk back has their gradients once it is past it."""
-    waiting = {id(x): x for x in inputs}
-    uses: dict[int, list[Tensor]] = {}
-    for t in topo:
-        for x in t.inputs:
-            if id(x) in waiting:
-                uses.setdefault(id(t), []).append(waiting.pop(id(x)))
-    return uses
 
 
 def push(
@@ -141,7 +130,7 @@ def push(
     """
     moving: dict[int, Tensor | None] = {id(x): t for x, t in zip(inputs, tangents, strict=True)}
     topo = order(outputs, until=inputs)
-    _check_usable(topo, _descendants(topo, inputs))
+    _check_usable(topo, descendants(topo, inputs))
     with setting(recording=differentiable):
         for t in topo:
             if t.inputs and id(t) not in moving:
@@ -170,15 +159,6 @@ def _rule(name: str, node: Tensor, *args: Any) -> Any:
             f"in the {MODES[name]} rule of {node.op.name} on inputs of shape {shapes} with a result of shape {node.shape}"
         )
         raise
-
-
-def _descendants(topo: Sequence[Tensor], inputs: Sequence[Tensor]) -> set[int]:
-    """ids of `inputs` and of everything in `topo` that was made from them."""
-    live = {id(x) for x in inputs}
-    for t in topo:
-        if t.inputs and any([id(x) in live for x in t.inputs]):
-            live.add(id(t))
-    return live
 
 
 def _check_usable(topo: Sequence[Tensor], live: set[int]) -> None:

@@ -108,7 +108,7 @@ def test_the_last_layers_of_a_gpt_go_first():
 def test_a_team_of_two_that_agree_takes_the_steps_of_one():
     """Twice the half gradients; the twins compute the same rows, so the batch is one whose halves are equal."""
     alone, twin = trainer_for(), trainer_for()
-    twin.team, twin.rows, twin.buckets = Twins(), slice(0, 2), None
+    twin.team = Twins()
     twin.buckets = Buckets(twin.model.parameters(), twin.team)
     twin.team.allreduce = lambda value: 2 * value
     for trainer in (alone, twin):
