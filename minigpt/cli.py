@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return parallel.leave("\nminigpt: interrupted", 130)
     except BrokenPipeError:  # whoever read our output has had enough; let the last flush go nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return parallel.leave("", 0)
     except OSError as error:
         return parallel.leave(f"minigpt: {error.strerror or error}: {error.filename or ''}".rstrip(": "), 1)
     except Exception:

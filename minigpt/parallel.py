@@ -58,8 +58,9 @@ def leave(message: str, code: int, together: bool = False) -> int:
         return code
     if rank:
         time.sleep(PATIENCE)
-        message = f"{message} (in process {rank})"
-    print(message, file=sys.stderr)
+        message = f"{message} (in process {rank})" if message else ""
+    if message:
+        print(message, file=sys.stderr)
     if started and not together:
         team().abort(code)
     return code

@@ -160,3 +160,11 @@ def test_a_mistake_is_said_once(text_file, tmp_path, more, sentence):
     assert (code, out) == (2, "")
     assert error.count("\n") == 1 and sentence in error
     assert not (tmp_path / "out").exists()
+
+
+def test_a_reader_who_has_had_enough_ends_all(text_file, tmp_path):
+    process = mpiexec("-m", "minigpt", "train", *flags(text_file, tmp_path / "out", "--max-steps", "2000"))
+    assert process.stdout.readline().startswith(str(text_file))
+    process.stdout.close()
+    process.wait(timeout=60)
+    assert "Traceback" not in process.stderr.read()
