@@ -233,6 +233,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.member:
         return member(options.member)
+    sys.stdout.reconfigure(line_buffering=True)  # what is measured stays, even if the rest is cut short
     print(machine())
     link = Link(options.latency * 1e-6, options.gbit * 1e9 / 8, seconds_to_add_a_byte())
     for name in options.shape:
