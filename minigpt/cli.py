@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from minigpt import parallel
 from minigpt.commands import data, evaluate, generate, verify
 from minigpt.config import TrainConfig, resolve, suggest, value_types
-from minigpt.errors import MinigptError, UserError
+from minigpt.errors import Interrupted, MinigptError, UserError
 
 
 class Parser(argparse.ArgumentParser):
@@ -46,17 +47,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except MinigptError as error:
-        print(f"minigpt: {error}", file=sys.stderr)
-        return error.exit_code
+        return parallel.leave(f"minigpt: {error}", error.exit_code, together=isinstance(error, Interrupted))
     except KeyboardInterrupt:
-        print("\nminigpt: interrupted", file=sys.stderr)
-        return 130
+        return parallel.leave("\nminigpt: interrupted", 130)
     except BrokenPipeError:  # whoever read our output has had enough; let the last flush go nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return parallel.leave("", 0)
     except OSError as error:
-        print(f"minigpt: {error.strerror or error}: {error.filename or ''}".rstrip(": "), file=sys.stderr)
-        return 1
+        return parallel.leave(f"minigpt: {error.strerror or error}: {error.filename or ''}".rstrip(": "), 1)
+    except Exception:
+        parallel.crashed()
+        raise
 
 
 def _parser() -> Parser:
@@ -138,6 +139,8 @@ def _add_folder(parser: Parser) -> None:
 
 
 def _train(options: dict[str, Any]) -> int:
+    parallel.share_cores()
+    parallel.team()
     config_file, resumed = options.pop("config"), options.pop("resume")
     if resumed is None:
         config = resolve(options, config_file)

@@ -81,6 +81,7 @@ class TrainConfig:
     optimizer: Literal["adamw", "adam", "muon", "sgd", "rmsprop", "adagrad"] = _option(
         "adamw", "rule of the steps; muon moves the matrices of the blocks, adamw the rest"
     )
+    shard_optimizer: bool = _option(False, "under mpiexec, divide the optimizer's state among the processes (ZeRO, stage 1)")
     schedule: Literal["warmup_cosine", "warmup_stable_decay", "cosine", "linear", "constant", "one_cycle", "plateau"] = _option(
         "warmup_cosine", "how the learning rate goes; plateau follows the validation loss"
     )

@@ -14,6 +14,7 @@ import tensorgrad as tg
 from minigpt.errors import UserError
 from minigpt.models.gpt import GPT
 
+UNKNOWN = "no single op is at fault: it is the sum of finite numbers that overflows"
 SPIKE, REMEMBERED, NEEDED = 10.0, 50, 10  # times the median; steps whose norms are remembered; and needed to judge
 
 
@@ -30,7 +31,7 @@ def explain(model: GPT, replay: Callable[[], Any]) -> str:
             replay()
     except tg.AnomalyError as error:
         return str(error)
-    return "no single op is at fault: it is the sum of finite numbers that overflows"
+    return UNKNOWN
 
 
 class NormWatch:

@@ -1,10 +1,12 @@
 """A training run: steps, now and then an evaluation and a checkpoint, until the end or a request to stop.
 
 Evaluation uses fixed windows and no randomness, so that evaluating more often never changes the weights; nor does saving.
+In a team, all go through the same steps and evaluations, and only the leader writes, samples and speaks.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import shlex
@@ -16,13 +18,13 @@ from typing import Any
 import numpy as np
 
 import tensorgrad as tg
-from minigpt import checkpoint, diagnostics, facts, folder, resume, snapshots, tensorfile
+from minigpt import checkpoint, diagnostics, facts, folder, parallel, resume, snapshots, tensorfile
 from minigpt.baselines import markov_losses
 from minigpt.config import TrainConfig
 from minigpt.data import Corpus, load_corpus, windows
 from minigpt.display import Display, next_command, summary
 from minigpt.energy import Footprint, Meter
-from minigpt.errors import Interrupted, TrainingError
+from minigpt.errors import Interrupted, TrainingError, UserError
 from minigpt.files import write_whole
 from minigpt.generation.config import GenerationConfig
 from minigpt.generation.text import generate_text
@@ -31,6 +33,7 @@ from minigpt.models.gpt import GPT
 from minigpt.plot import loss_svg
 from minigpt.report import report
 from minigpt.signals import StopRequest
+from minigpt.team import ALONE, Arrays, Team
 from minigpt.trainer import Trainer
 from tensorgrad.warmup import warm
 
@@ -65,11 +68,20 @@ def train(config: TrainConfig, resumed: bool = False) -> Result:
 
     UserError for unusable data, settings or folder; TrainingError at a loss or gradient that is not finite, before the
     step, and when a checkpoint cannot be written; Interrupted after SIGINT or SIGTERM, with everything saved.
+
+    Called by all members of a team, which must see the same files; only the leader's result has records and losses.
     """
+    team = parallel.team()
+    team.rows(config.batch_size)
+    if team.size > 1 and config.data == "-":
+        raise UserError(f"--data - gives the text to one of {team.size} processes only; put it into a file")
+    if not team.leads:
+        return _follow(config, resumed, team)
     out = Path(config.out) if resumed else folder.choose(config.out)
-    corpus = load_corpus(config)
+    with team.first():
+        corpus = load_corpus(config)
     with folder.opened(out, resumed):
-        trainer = Trainer(config, corpus.train, corpus.tokenizer.vocab_size)
+        trainer = Trainer(config, corpus.train, corpus.tokenizer.vocab_size, team)
         run = Run(config, out, corpus, trainer, resume.fingerprint(corpus))
         notes = _restore(run) if resumed else _place(run)
         notes += folder.check_space(out, trainer.model, config.keep_last)
@@ -78,53 +90,90 @@ def train(config: TrainConfig, resumed: bool = False) -> Result:
         meter = Meter()
         with MetricsLog(out, trainer.step) as log, Display(config.max_steps) as display, StopRequest() as stop:
             display.say("\n".join([_describe(run), *notes]))
-            warm(training=True, dropout=config.dropout > 0, report=display.compiling)
+            with team.first():
+                warm(training=True, dropout=config.dropout > 0, report=display.compiling)
             for record in _steps(run, stop):
                 if record["val_loss"] is not None or record["step"] % LOG_INTERVAL == 0 or "note" in record:
                     log.append(record)
                 if "note" in record:
                     display.say(f"step {record['step']}: {record['note']}")
                 display.step(record)
-        baselines = markov_losses(corpus.train, corpus.validation, corpus.tokenizer.vocab_size)
-        losses = {"this model": log.records[-1]["val_loss"], **baselines}
-        write_whole(out / "loss.svg", loss_svg(log.records, baselines, f"minigpt on {Path(corpus.name).name}"))
-        known = facts.conclude(known, corpus, baselines, str(Footprint(*meter.watts(), log.records[-1]["seconds"])))
-        facts.write(out, known)
-        write_whole(out / "report.html", report(log.records, known))
+        with team.first():
+            losses = _report(run, log.records, known, meter)
     _conclude(display, run, losses)
     return Result(trainer.model, corpus, log.records, losses)
 
 
+def _follow(config: TrainConfig, resumed: bool, team: Team) -> Result:
+    """The part of a member that does not lead: the same steps, in silence."""
+    with team.first():
+        corpus = load_corpus(config)
+    trainer = Trainer(config, corpus.train, corpus.tokenizer.vocab_size, team)
+    run = Run(config, Path(config.out), corpus, trainer, resume.fingerprint(corpus))
+    if resumed:
+        _restore(run)
+    with StopRequest() as stop:
+        with team.first():
+            warm(training=True)
+        for _ in _steps(run, stop):
+            pass
+    with team.first():
+        return Result(trainer.model, corpus, [], {})
+
+
+def _report(run: Run, records: list[dict[str, Any]], known: facts.Facts, meter: Meter) -> dict[str, float]:
+    """Write what a run leaves to look at; the losses of the model and of the Markov baselines."""
+    corpus, out = run.corpus, run.out
+    baselines = markov_losses(corpus.train, corpus.validation, corpus.tokenizer.vocab_size)
+    write_whole(out / "loss.svg", loss_svg(records, baselines, f"minigpt on {Path(corpus.name).name}"))
+    known = facts.conclude(known, corpus, baselines, str(Footprint(*meter.watts(), records[-1]["seconds"])))
+    facts.write(out, known)
+    write_whole(out / "report.html", report(records, known))
+    return {"this model": records[-1]["val_loss"], **baselines}
+
+
 def _steps(run: Run, stop: StopRequest) -> Iterator[dict[str, Any]]:
     """Yield the record of each step, and save where that is due; Interrupted, all saved, once a stop is asked for."""
-    config, trainer = run.config, run.trainer
-    while trainer.step < config.max_steps and stop.signal is None:
+    config, trainer, team = run.config, run.trainer, run.trainer.team
+    signal = 0
+    while trainer.step < config.max_steps and not (signal := team.largest(stop.signal or 0)):
         last = trainer.step + 1 == config.max_steps
         due = last or (trainer.step + 1) % config.eval_interval == 0
-        record = trainer.update(diagnose=due)
+        record = trainer.update(diagnose=due and team.leads)
         if due:
             batches = config.eval_batches * (FINAL_BATCHES if last else 1)
-            record["val_loss"] = evaluate(trainer.model, run.corpus, config, batches)
+            _check_equal(trainer)
+            record["val_loss"] = evaluate(trainer.model, run.corpus, config, batches, team)
             if not math.isfinite(record["val_loss"]):
                 raise TrainingError(f"the validation loss became {record['val_loss']} at step {trainer.step}; nothing was saved")
             trainer.observe(record["val_loss"])
-            record |= {"memory_mb": diagnostics.memory(), "sample": _sample(run, 120)}
+            record |= {"memory_mb": diagnostics.memory(), "sample": _sample(run, 120) if team.leads else ""}
         yield record
         if record["val_loss"] is not None or (config.save_interval and trainer.step % config.save_interval == 0):
             _save(run)
         if config.patience and trainer.stale >= config.patience:
             return
-    if stop.signal is not None and trainer.step < config.max_steps:
+    if signal:
         if trainer.step and run.saved != trainer.step:
             _save(run)
         resume_command = f"minigpt train --resume {shlex.quote(str(run.out))}"
         saved = (
             f"after step {trainer.step}, which is saved; {resume_command} goes on" if trainer.step else "before its first step"
         )
-        raise Interrupted(f"training stopped {saved}", stop.signal)
+        raise Interrupted(f"training stopped {saved}", signal)
 
 
-def evaluate(model: GPT, corpus: Corpus, config: TrainConfig, batches: int) -> float:
+def _check_equal(trainer: Trainer) -> None:
+    """TrainingError unless all members of the team hold the same weights, bit for bit."""
+    total = hashlib.sha256()
+    for p in trainer.model.parameters() if trainer.team.size > 1 else ():
+        total.update(np.ascontiguousarray(p.data).data)
+    digests = trainer.team.allgather(total.digest())
+    if strange := ", ".join(str(rank) for rank, digest in enumerate(digests) if digest != digests[0]):
+        raise TrainingError(f"process {strange} has other weights than process 0 after step {trainer.step}; nothing was saved")
+
+
+def evaluate(model: GPT, corpus: Corpus, config: TrainConfig, batches: int, team: Team = ALONE) -> float:
     """Mean loss in nats per token over evenly spread windows that do not overlap, at most `batches` batches of them."""
     tokens = corpus.validation
     block = min(config.block_size, len(tokens) - 1)
@@ -134,9 +183,9 @@ def evaluate(model: GPT, corpus: Corpus, config: TrainConfig, batches: int) -> f
     model.eval()
     total = 0.0
     with tg.no_grad():
-        for chosen in np.split(starts, range(config.batch_size, count, config.batch_size)):
+        for chosen in np.split(starts, range(config.batch_size, count, config.batch_size))[team.rank :: team.size]:
             total += model.loss(*windows(tokens, chosen, block)).item() * len(chosen)
-    return total / count
+    return team.allreduce(total) / count
 
 
 def _place(run: Run) -> list[str]:
@@ -147,7 +196,8 @@ def _place(run: Run) -> list[str]:
 
 def _restore(run: Run) -> list[str]:
     """Go on from the newest checkpoint that is undamaged; what there is to say about that."""
-    path, damaged = resume.newest(run.out)
+    team = run.trainer.team
+    path, damaged = team.bcast(resume.newest(run.out) if team.leads else None)
     changes = resume.restore(run.trainer, path, run.corpus, run.text, run.config)
     run.saved = run.trainer.step
     notes = [f"warning: {reason}, so an older checkpoint is used" for reason in damaged]
@@ -158,11 +208,15 @@ def _restore(run: Run) -> list[str]:
 def _save(run: Run) -> None:
     """Publish a checkpoint, then put its model into the output folder itself, then remove what is older than asked to keep."""
     trainer, out = run.trainer, run.out
+    arrays, state = trainer.state()
     for name, p in trainer.model.named_parameters():
         if not np.isfinite(p.data).all():
             raise TrainingError(f"the weights of {name} are no longer finite at step {trainer.step}, so they are not saved")
+    if not trainer.team.leads:
+        run.saved = trainer.step
+        return
     try:
-        published = snapshots.publish(out, trainer.step, _contents(run))
+        published = snapshots.publish(out, trainer.step, _contents(run, arrays, state))
         for name in checkpoint.FILES:
             write_whole(out / name, (published / name).read_bytes())
         snapshots.rotate(out, run.config.keep_last, trainer.best[1] if trainer.best else None)
@@ -172,9 +226,8 @@ def _save(run: Run) -> None:
     run.saved = trainer.step
 
 
-def _contents(run: Run) -> Iterator[tuple[str, bytes]]:
+def _contents(run: Run, arrays: Arrays, state: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
     yield from checkpoint.contents(run.trainer.model, run.corpus.tokenizer, run.config)
-    arrays, state = run.trainer.state()
     yield resume.OPTIMIZER, tensorfile.pack(arrays)
     yield resume.STATE, (json.dumps(state | {"text": run.text}, indent=1, allow_nan=False) + "\n").encode()
 
@@ -192,8 +245,13 @@ def _describe(run: Run) -> str:
     return (
         f"{corpus.name}: {len(corpus.train):,} training and {len(corpus.validation):,} validation tokens, vocabulary "
         f"{corpus.tokenizer.vocab_size:,} ({config.tokenizer})\nmodel: n_layer {config.n_layer}, n_head {config.n_head}, "
-        f"n_embd {config.n_embd}, block_size {config.block_size}: {parameters:,} parameters"
+        f"n_embd {config.n_embd}, block_size {config.block_size}: {parameters:,} parameters{_shared(run)}"
     )
+
+
+def _shared(run: Run) -> str:
+    team, batch = run.trainer.team, run.config.batch_size
+    return f"\n{team.size} processes, {batch // team.size} of the {batch} sequences of a batch each" if team.size > 1 else ""
 
 
 def _conclude(display: Display, run: Run, losses: dict[str, float]) -> None:

@@ -3,6 +3,8 @@
 All of a run that the next step depends on is in a Trainer, and `state` and `restore` carry it over to another process,
 bit for bit. Independent random streams, from one seed, feed the initial weights, the choice of batches and dropout;
 evaluating and sampling use none of them.
+
+The members of a team draw the same batches and compute some rows of each; their gradients are added up before the step.
 """
 
 from __future__ import annotations
@@ -18,10 +20,13 @@ import numpy as np
 import tensorgrad as tg
 from minigpt import diagnostics, guards, optimizers
 from minigpt.batches import EpochWindows, RandomWindows, restore_stream, stream_state
+from minigpt.buckets import Buckets
 from minigpt.config import TrainConfig
 from minigpt.errors import TrainingError, UserError
 from minigpt.models.gpt import GPT, GPTConfig
 from minigpt.schedule import Schedule
+from minigpt.sharding import Shards
+from minigpt.team import ALONE, Team
 
 IGNORED = -100  # a target that does not count
 
@@ -31,9 +36,9 @@ Batch = tuple[np.ndarray, np.ndarray]  # ids and targets, (B, T) each
 class Trainer:
     """A model on its way: `step` steps are done; `best` is the lowest validation loss and its step."""
 
-    def __init__(self, config: TrainConfig, tokens: np.ndarray, vocab_size: int) -> None:
+    def __init__(self, config: TrainConfig, tokens: np.ndarray, vocab_size: int, team: Team = ALONE) -> None:
         init_rng, data_rng, self.dropout_rng = (np.random.default_rng(s) for s in np.random.SeedSequence(config.seed).spawn(3))
-        self.config = config
+        self.config, self.team = config, team
         self.model = GPT(model_config(config, vocab_size), init_rng)
         if config.checkpoint_activations:
             for block in self.model.h:
@@ -41,6 +46,9 @@ class Trainer:
         windows: type[RandomWindows] | type[EpochWindows] = EpochWindows if config.sampling == "epoch" else RandomWindows
         self.batches = windows(tokens, config.batch_size, config.block_size, data_rng)
         self.optimizers = optimizers.build(config, self.model)
+        parameters = dict(self.model.named_parameters())
+        self.buckets = Buckets(parameters.values(), team) if team.size > 1 else None
+        self.shards = Shards(parameters, team) if team.size > 1 and config.shard_optimizer else None
         self.schedule = Schedule(config)
         self.norms = guards.NormWatch()
         self.step, self._began = 0, time.perf_counter()
@@ -86,8 +94,10 @@ class Trainer:
         self.schedule.observe(validation_loss)
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Everything but the weights: arrays, and what JSON can hold."""
+        """Everything but the weights: arrays, and what JSON can hold; where the optimizer is sharded, whole on the leader."""
         arrays, counts = optimizers.state(self.optimizers)
+        if self.shards is not None:
+            arrays, counts = self.shards.collect(arrays, counts)
         return arrays, {
             "step": self.step,
             "seconds": time.perf_counter() - self._began,
@@ -106,6 +116,8 @@ class Trainer:
         try:
             self.model.load_state_dict(weights)
             optimizers.restore(self.optimizers, arrays, state["optimizer_steps"])
+            if self.shards is not None:
+                self.shards.forget(self.optimizers)
             self.batches.restore(state["batches"])
             restore_stream(self.dropout_rng, state["dropout"])
             self.schedule.restore(state["schedule"])
@@ -116,35 +128,50 @@ class Trainer:
         except (KeyError, ValueError, TypeError, IndexError, OverflowError) as error:
             raise UserError(f"the state of the training is malformed: {error!r}") from None
 
-    def _differentiate(self, batches: Sequence[Batch]) -> float:
+    def _differentiate(self, batches: Sequence[Batch], together: bool = True) -> float:
         """Leave the gradient of the mean loss over all targets of all batches in the parameters, and return that loss.
 
         Each batch adds the sum of its losses over the number of targets of all, so batches of unequal numbers weigh as
-        they would in one. Stops at the first loss that is not finite.
+        they would in one. Stops at the first loss that is not finite, unless others wait for the gradients. If not
+        `together`, both are of this member's rows alone.
         """
         self.model.train()
         self.model.zero_grad()
         targets = sum(int((targets != IGNORED).sum()) for _, targets in batches)
-        total = 0.0
-        for ids, wanted in batches:
-            logits = self.model(ids, rng=self.dropout_rng)
-            smoothing = self.config.label_smoothing
+        buckets = self.buckets if together else None
+        total, rng = 0.0, self._dropout_stream()
+        for i, (ids, wanted) in enumerate(batches, 1):
+            rows = self.team.rows(len(ids))
+            logits = self.model(ids[rows], rng=rng)
+            smoothing, wanted = self.config.label_smoothing, wanted[rows]
             loss = tg.cross_entropy(logits, wanted, IGNORED, label_smoothing=smoothing, reduction="sum") / max(targets, 1)
             value = loss.item()
             total += value
-            if not math.isfinite(value):
+            if buckets is None and not math.isfinite(value):
                 break
-            loss.backward()
+            loss.backward(on_gradient=buckets.add if buckets is not None and i == len(batches) else None)
+        if buckets is not None:
+            buckets.finish()
+            total = self.team.allreduce(total)
         return total
+
+    def _dropout_stream(self) -> np.random.Generator:
+        """For this step: the common stream, or for each member of a team one of its own, which the common one chooses."""
+        if self.team.size == 1:
+            return self.dropout_rng
+        return np.random.default_rng([int(self.dropout_rng.integers(2**62)), self.team.rank])
 
     def _step(self) -> float:
         """Move the weights along the clipped gradients, unless these are not finite; the norm of all gradients."""
         limit = self.config.grad_clip or sys.float_info.max
-        if len(self.optimizers) == 1:
+        if len(self.optimizers) == 1 and self.shards is None:
             return self.optimizers[0].clipped_step(limit)
         norm = tg.optim.clip_grad_norm(self.model.parameters(), limit)
-        for optimizer in self.optimizers if math.isfinite(norm) else ():
-            optimizer.step()
+        if math.isfinite(norm) and self.shards is not None:
+            self.shards.step(self.optimizers)
+        elif math.isfinite(norm):
+            for optimizer in self.optimizers:
+                optimizer.step()
         return norm
 
     def _pass_over(self, what: str, loss: float, norm: float, batches: Sequence[Batch], dropout: dict[str, Any]) -> str:
@@ -155,7 +182,8 @@ class Trainer:
             return f"the {what} became {value}: no update"
         after = stream_state(self.dropout_rng)
         restore_stream(self.dropout_rng, dropout)
-        cause = guards.explain(self.model, lambda: self._differentiate(batches))
+        causes = self.team.allgather(guards.explain(self.model, lambda: self._differentiate(batches, together=False)))
+        cause = next((found for found in causes if found != guards.UNKNOWN), guards.UNKNOWN)
         restore_stream(self.dropout_rng, after)
         raise TrainingError(
             f"the {what} became {value} at step {self.step} ({cause}), so training stopped without changing the weights, "

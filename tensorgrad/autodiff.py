@@ -13,7 +13,7 @@ import numpy as np
 
 from . import tree
 from .cotangents import add, own, plain
-from .graph import Op, Tensor, as_tensor, order, setting, state
+from .graph import Op, Tensor, as_tensor, descendants, first_uses, order, setting, state
 
 
 class Alias(Op):
@@ -83,11 +83,16 @@ def _pulled(
     inputs: Sequence[Tensor],
     differentiable: bool,
     free: bool,
+    complete: Callable[[Tensor, Tensor], None] | None = None,
 ) -> dict[int, Tensor]:
-    """The walk of `pull` over `topo`, which it empties; the gradients by the ids of the inputs."""
-    live = _descendants(topo, inputs)
+    """The walk of `pull` over `topo`, which it empties; the gradients by the ids of the inputs.
+
+    With `complete`, an input and its gradient go there instead, as soon as nothing more can come to it.
+    """
+    live = descendants(topo, inputs)
     _check_usable(topo, live)
     wanted = {id(x) for x in inputs}
+    completes = {} if complete is None else first_uses(topo, inputs)
     mark = nabla(state.scope) or "∇" + max([nabla(t.scope) for t in topo], default="") if differentiable else ""
     sums: dict[int, Tensor] = {}  # for each node, of the cotangents that have come to it so far
     for y, g in zip(outputs, cotangents, strict=True):
@@ -108,6 +113,9 @@ def _pulled(
                         sums[id(x)] = add(sums[id(x)], gx) if id(x) in sums else gx
             if free:
                 t.op, t.inputs, t.params, t.saved = freed, (), {}, ()
+            for x in completes.pop(id(t), ()):
+                if complete is not None and id(x) in sums:
+                    complete(x, sums.pop(id(x)))
     return sums
 
 
@@ -123,7 +131,7 @@ def push(
     """
     moving: dict[int, Tensor | None] = {id(x): t for x, t in zip(inputs, tangents, strict=True)}
     topo = order(outputs, until=inputs)
-    _check_usable(topo, _descendants(topo, inputs))
+    _check_usable(topo, descendants(topo, inputs))
     with setting(recording=differentiable):
         for t in topo:
             if t.inputs and id(t) not in moving:
@@ -154,15 +162,6 @@ def _rule(name: str, node: Tensor, *args: Any) -> Any:
         raise
 
 
-def _descendants(topo: Sequence[Tensor], inputs: Sequence[Tensor]) -> set[int]:
-    """ids of `inputs` and of everything in `topo` that was made from them."""
-    live = {id(x) for x in inputs}
-    for t in topo:
-        if t.inputs and any([id(x) in live for x in t.inputs]):
-            live.add(id(t))
-    return live
-
-
 def _check_usable(topo: Sequence[Tensor], live: set[int]) -> None:
     for t in topo:
         if t.op is freed:
@@ -183,11 +182,18 @@ def _check_usable(topo: Sequence[Tensor], live: set[int]) -> None:
 _lock = threading.Lock()
 
 
-def backward(output: Tensor, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False) -> None:
+def backward(
+    output: Tensor,
+    gradient: Any = None,
+    retain_graph: bool = False,
+    create_graph: bool = False,
+    on_gradient: Callable[[Tensor], Any] | None = None,
+) -> None:
     """Add d<output, gradient>/dx to `x.grad` for every leaf x with `requires_grad` that `output` was made from.
 
     `gradient` (the shape of `output`) may be left out for a single number.  The graph is freed on the way unless
-    `retain_graph` or `create_graph`; the latter makes the gradients themselves differentiable.
+    `retain_graph` or `create_graph`; the latter makes the gradients themselves differentiable.  `on_gradient(x)` is called
+    for each leaf once its `grad` is complete, while the walk goes on; without it, gradients appear when the walk is over.
     """
     if not output.requires_grad:
         raise RuntimeError("backward() on a tensor that depends on nothing with requires_grad=True")
@@ -195,12 +201,18 @@ def backward(output: Tensor, gradient: Any = None, retain_graph: bool = False, c
     topo = order([output])
     leaves = [t for t in topo if t.op is None and t.requires_grad]
     free = not (retain_graph or create_graph)
-    grads = _pulled(topo, [output], [seed], leaves, create_graph, free)
-    with _lock, setting(recording=create_graph):
-        for x in leaves:
-            if id(x) in grads:
-                g = grads.pop(id(x)) if create_graph else own(grads.pop(id(x)))
-                x.grad = plain(g if x.grad is None else add(x.grad, g))
+
+    def keep(x: Tensor, g: Tensor) -> None:
+        with _lock, setting(recording=create_graph):
+            g = g if create_graph else own(g)
+            x.grad = plain(g if x.grad is None else add(x.grad, g))
+        if on_gradient is not None:
+            on_gradient(x)
+
+    grads = _pulled(topo, [output], [seed], leaves, create_graph, free, None if on_gradient is None else keep)
+    for x in leaves:
+        if id(x) in grads:
+            keep(x, grads.pop(id(x)))
 
 
 def _seed(output: Tensor, gradient: Any) -> Tensor:

@@ -238,3 +238,23 @@ def order(outputs: Iterable[Tensor], until: Iterable[Tensor] = ()) -> list[Tenso
                 leaves.append(t)
     results.sort(key=attrgetter("time"))
     return leaves + results
+
+
+def descendants(topo: Sequence[Tensor], inputs: Sequence[Tensor]) -> set[int]:
+    """ids of `inputs` and of everything in `topo` that was made from them."""
+    live = {id(x) for x in inputs}
+    for t in topo:
+        if t.inputs and any([id(x) in live for x in t.inputs]):
+            live.add(id(t))
+    return live
+
+
+def first_uses(topo: Sequence[Tensor], inputs: Sequence[Tensor]) -> dict[int, list[Tensor]]:
+    """For the ids of nodes, those of `inputs` that no earlier node uses: a walk back has their gradients once it is past it."""
+    waiting = {id(x): x for x in inputs}
+    uses: dict[int, list[Tensor]] = {}
+    for t in topo:
+        for x in t.inputs:
+            if id(x) in waiting:
+                uses.setdefault(id(t), []).append(waiting.pop(id(x)))
+    return uses

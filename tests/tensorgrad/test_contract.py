@@ -83,7 +83,7 @@ SIGNATURES = {
     "max_pool2d": "x kernel_size stride padding dilation ceil_mode",
     "avg_pool2d": "x kernel_size stride padding ceil_mode count_include_pad",
     "batch_norm": "x running_mean running_var weight bias training momentum eps",
-    "Tensor.backward": "self|output gradient retain_graph create_graph",
+    "Tensor.backward": "self|output gradient retain_graph create_graph on_gradient",
     "check.check_grads": "f args order modes",
     "check.taylor_test": "f args",
     "linalg.norm": "x ord axis keepdims",
