@@ -34,7 +34,7 @@ from numba.extending import intrinsic
 from numba.np.numpy_support import from_dtype
 
 from tensorgrad.kernels.jit import code_address, config, inline, serial
-from tensorgrad.kernels.simd import integer
+from tensorgrad.kernels.simd import REGISTERS, integer
 from tensorgrad.kernels.tiles import (
     DOTS,
     PANEL,
@@ -42,6 +42,7 @@ from tensorgrad.kernels.tiles import (
     STREAMS,
     WIDTH,
     copy_bytes,
+    dot_pair,
     dot_row,
     dot_rows,
     item_size,
@@ -57,7 +58,7 @@ from tensorgrad.kernels.tiles import (
 DEPTH = 384  # steps of k in a block
 BLOCK_COLUMNS = 1536  # bytes: columns of B packed at a time
 BLOCK_ROWS = 960  # bytes of a column of A in a block
-FEW = 8  # rows of A, so few that the time goes into reading B
+FEW = 16  # rows of A, so few that B is not packed for them; half as many where its rows are contiguous, quick to pack
 STREAMED = 8192  # bytes of columns of B at a time, for few rows
 PADDING = 64  # bytes that keep the rows of a copied block of A off the same cache set
 SCRATCH = DEPTH * BLOCK_COLUMNS + (DEPTH + ROWS) * (BLOCK_ROWS + 2 * ROWS * 8 + PADDING) + 64
@@ -107,7 +108,7 @@ def _gemm(beta, m, n, k, a, ars, acs, b, brs, bcs, c, crs, scratch, s, srs, bias
         _few_by_columns(beta, m, n, k, a, ars, b, bcs, c, crs, s, srs, bias)
     elif n == 1 and acs == size and brs == size:
         _matrix_vector(beta, m, k, a, ars, b, c, crs, s, srs, bias, 0)
-    elif m <= FEW and bcs == size and n * size >= 1024:
+    elif m <= FEW // 2 and bcs == size and n * size >= 1024:
         _streamed(beta, m, n, k, a, ars, acs, b, brs, c, crs, scratch, (s, srs, bias))
     else:
         _matrix_matrix(beta, m, n, k, a, ars, acs, b, brs, bcs, c, crs, scratch, (s, srs, bias))
@@ -119,7 +120,11 @@ def _few_by_columns(beta, m, n, k, a, ars, b, bcs, c, crs, s, srs, bias):
     size = item_size(beta)
     for j in range(0, n, DOTS):
         columns, more = b + j * bcs, _beyond(bias, j * size)
-        for i in range(m):
+        paired = m // 2 * 2 if REGISTERS == 32 and n - j >= DOTS else 0  # fewer cannot hold their sums
+        for i in range(0, paired, 2):
+            row, addend = c + i * crs + j * size, s + i * srs + j * size
+            dot_pair(beta, k, columns, bcs, a + i * ars, ars, row, crs, addend, srs, more)
+        for i in range(paired, m):
             row, addend = c + i * crs + j * size, s + i * srs + j * size
             _matrix_vector(beta, min(DOTS, n - j), k, columns, bcs, a + i * ars, row, size, addend, size, more, size)
 

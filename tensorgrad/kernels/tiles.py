@@ -21,6 +21,7 @@ WIDTH = LANES * 4  # bytes of a vector
 PANEL = 2 * WIDTH  # bytes of a row of a panel of B, and of a tile
 STREAMS = 8  # rows of B at a time, in a product of few rows
 DOTS = 8  # rows of a matrix-vector product at a time
+VECTORS = 2 if REGISTERS == 32 else 1  # that such rows meet side by side
 
 
 @intrinsic
@@ -97,6 +98,13 @@ def pack_columns(typing, beta, k, n, b, bcs, panel):
 def dot_rows(typing, beta, k, w, wrs, x, y, ys, s, ss, bias, biass):
     """y = W x + beta s + bias for DOTS rows of W; ys, ss and biass are the bytes from one number to the next."""
     return _call(_write_dot_rows, beta, 10)
+
+
+@intrinsic
+def dot_pair(typing, beta, k, w, wrs, x, xrs, y, yrs, s, srs, bias):
+    """The same for two vectors x, xrs bytes apart, and results that are contiguous, yrs and srs bytes apart: each number of W
+    that is loaded serves both."""
+    return _call(_write_dot_pair, beta, 10)
 
 
 @intrinsic
@@ -295,22 +303,43 @@ def _write_dot_row(v: Vectors, *args) -> None:
 
 
 def _write_dots(v: Vectors, rows: int, beta, k, w, wrs, x, y, ys, s, ss, bias, biass) -> None:
-    """Meanwhile the second-level cache fetches the next rows: left to itself, it would start anew with each of them."""
+    (sums,) = _write_dot_sums(v, rows, k, w, wrs, [x])
+    _write_dot_ends(v, sums, beta, y, ys, s, ss, bias, biass)
+
+
+def _write_dot_pair(v: Vectors, beta, k, w, wrs, x, xrs, y, yrs, s, srs, bias) -> None:
+    step = integer(v.size)
+    first, second = _write_dot_sums(v, DOTS, k, w, wrs, [x, v.at(x, xrs)])
+    _write_dot_ends(v, first, beta, y, step, s, step, bias, step)
+    _write_dot_ends(v, second, beta, v.at(y, yrs), step, v.at(s, srs), step, bias, step)
+
+
+def _write_dot_sums(v: Vectors, rows: int, k, w, wrs, xs: list) -> list:
+    """For each vector, variables that hold the products of the rows with it, lane by lane. Meanwhile the second-level cache
+    fetches the next rows: left to itself, it would start anew with each of them."""
     build = v.builder
-    sums = [cgutils.alloca_once_value(build, v.zero) for _ in range(rows)]
+    sums = [[cgutils.alloca_once_value(build, v.zero) for _ in range(rows)] for _ in xs]
     further = build.mul(wrs, integer(rows))
 
     def step(offset, mask=None) -> None:
-        shared = v.load(v.at(x, offset), mask)
-        for i, total in enumerate(sums):
+        shared = [v.load(v.at(x, offset), mask) for x in xs]
+        for i in range(rows):
             address = v.at(w, build.mul(wrs, integer(i)), offset)
             v.prefetch(v.at(address, further), level=2)
-            build.store(v.multiply_add(v.load(address, mask), shared, build.load(total)), total)
+            row = v.load(address, mask)
+            for part, totals in zip(shared, sums, strict=True):
+                build.store(v.multiply_add(row, part, build.load(totals[i])), totals[i])
 
     vectors = build.sdiv(k, integer(v.lanes))
     with cgutils.for_range(build, vectors) as loop:
         step(build.mul(loop.index, integer(v.width)))
     step(build.mul(vectors, integer(v.width)), v.mask(build.srem(k, integer(v.lanes))))
+    return sums
+
+
+def _write_dot_ends(v: Vectors, sums: list, beta, y, ys, s, ss, bias, biass) -> None:
+    """y = the sums over the lanes + beta s + bias."""
+    build = v.builder
     keeps = build.fcmp_unordered("!=", beta, ir.Constant(beta.type, 0.0))
     biased = build.icmp_signed("!=", bias, integer(0))
     for i, total in enumerate(sums):
