@@ -52,8 +52,8 @@ class Block(Module):
         self.mlp = FeedForward(c.n_embd, c.dropout, c.bias, rng)
 
     def forward(self, x: Tensor, cache: KeyValueCache | None = None, rng: Rng = None) -> Tensor:
-        x = x + self.attn(self.ln_1(x), causal=True, cache=cache, rng=rng)
-        return x + self.mlp(self.ln_2(x), rng=rng)
+        x = self.attn(self.ln_1(x), causal=True, cache=cache, rng=rng, residual=x)  # x + attention of x
+        return self.mlp(self.ln_2(x), rng=rng, residual=x)  # x + feed-forward of x
 
 
 class GPT(Module):

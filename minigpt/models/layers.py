@@ -75,7 +75,7 @@ class KeyValueCache:
 class Attention(Module):
     """(B, T, C) -> (B, T, C): H heads of softmax(q k^T / sqrt d) v, joined by a linear map (Vaswani et al. 2017, 3.2.2).
 
-    With a cache, attention is causal, and x continues what the cache holds.
+    With a cache, attention is causal, and x continues what the cache holds.  With a residual, that is added to the result.
     """
 
     def __init__(self, n_embd: int, n_head: int, dropout: float, bias: bool, rng: np.random.Generator):
@@ -85,7 +85,13 @@ class Attention(Module):
         self.c_proj = Linear(n_embd, n_embd, bias=bias, rng=rng)
 
     def forward(
-        self, x: Tensor, causal: bool = False, mask: Any = None, cache: KeyValueCache | None = None, rng: Rng = None
+        self,
+        x: Tensor,
+        causal: bool = False,
+        mask: Any = None,
+        cache: KeyValueCache | None = None,
+        rng: Rng = None,
+        residual: Tensor | None = None,
     ) -> Tensor:
         p = self.dropout if self.training else 0.0
         qkv = self.c_attn(x)  # (B, T, 3 C)
@@ -93,17 +99,26 @@ class Attention(Module):
             y = tg.self_attention(qkv, self.n_head, mask=mask, causal=causal, dropout_p=p, rng=rng)  # (B, T, C)
         else:
             y = cache.attend(qkv)
-        return tg.dropout(self.c_proj(y), p, rng=rng)
+        if p == 0:
+            return self.c_proj(y, residual)
+        return _added(residual, tg.dropout(self.c_proj(y), p, rng=rng))
 
 
 class FeedForward(Module):
-    """(B, T, C) -> (B, T, C);  W2 gelu(W1 x)."""
+    """(B, T, C) -> (B, T, C);  W2 gelu(W1 x), added to the residual if there is one."""
 
     def __init__(self, n_embd: int, dropout: float, bias: bool, rng: np.random.Generator):
         self.dropout = dropout
         self.c_fc = Linear(n_embd, 4 * n_embd, bias=bias, rng=rng)
         self.c_proj = Linear(4 * n_embd, n_embd, bias=bias, rng=rng)
 
-    def forward(self, x: Tensor, rng: Rng = None) -> Tensor:
-        y = self.c_proj(tg.gelu(self.c_fc(x)))
-        return tg.dropout(y, self.dropout if self.training else 0.0, rng=rng)
+    def forward(self, x: Tensor, rng: Rng = None, residual: Tensor | None = None) -> Tensor:
+        p = self.dropout if self.training else 0.0
+        y = tg.gelu(self.c_fc(x))
+        if p == 0:
+            return self.c_proj(y, residual)
+        return _added(residual, tg.dropout(self.c_proj(y), p, rng=rng))
+
+
+def _added(residual: Tensor | None, branch: Tensor) -> Tensor:
+    return branch if residual is None else residual + branch
