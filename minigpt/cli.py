@@ -140,7 +140,6 @@ def _add_folder(parser: Parser) -> None:
 
 def _train(options: dict[str, Any]) -> int:
     parallel.share_cores()
-    parallel.team()
     config_file, resumed = options.pop("config"), options.pop("resume")
     if resumed is None:
         config = resolve(options, config_file)
@@ -148,6 +147,7 @@ def _train(options: dict[str, Any]) -> int:
         from minigpt.resume import settings
 
         config = settings(Path(resumed), options, config_file)
+    parallel.team()
     from minigpt.train import train
 
     train(config, resumed=resumed is not None)
