@@ -202,7 +202,7 @@ def report(name: str, link: Link, hidden: float) -> None:
     """Measure one shape and print its tables."""
     one, two = measured(name, 1), measured(name, 2)
     batch = one["batch"]
-    sequence = max(one["step"] - one["half"], 0.0) / (batch / 2)
+    sequence = min(max(one["step"] - one["half"], 0.0) / (batch / 2), one["step"] / batch)  # what is fixed is not negative
     cost = Cost(one["step"] - sequence * batch, sequence, one["bytes"], hidden)
     here = Link.fitted(SIZES, two["add"])
     said = cost.step(batch / 2, 2, here, "tree")[0]

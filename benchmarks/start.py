@@ -19,7 +19,7 @@ from pathlib import Path
 
 from turns import in_turns, machine, table
 
-from minigpt.data import embedded_text
+from minigpt.manual import embedded_text
 
 IMPORTS = ("numpy", "numba", "torch", "tensorgrad")
 LOSS = "import numpy as np, tensorgrad as tg; x = tg.tensor(np.arange(6e5).reshape(-1, 64) % 7 / 7, requires_grad=True); {}; {}"
