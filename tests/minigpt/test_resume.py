@@ -59,6 +59,7 @@ def test_from_an_older_checkpoint_the_log_is_cut_and_grows_again(text_file, tmp_
     assert log_of(tmp_path / "a") == log and [r["step"] for r in result.records] == [5, 10, 15, 20]
 
 
+@pytest.mark.slow
 def test_threads_and_processes_and_hash_seeds(text_file, tmp_path):
     """One process with one thread from start to end; another with two threads, stopped and resumed with one."""
     code = (

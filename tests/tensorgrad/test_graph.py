@@ -34,6 +34,7 @@ def test_case_24_reused_result():
     assert a.grad.item() == 4
 
 
+@pytest.mark.slow
 def test_case_25_26_a_million_nodes_differentiate_and_are_freed():
     x = leaf(1.0)
     y = x

@@ -18,6 +18,7 @@ def log_probabilities(model, prompt, tokens):
     return rows[np.arange(len(tokens)), list(tokens)]
 
 
+@pytest.mark.slow
 def test_enough_beams_find_the_likeliest_texts(model):
     prompt = [3, 1]
     config = GenerationConfig(max_new_tokens=3, temperature=0, num_beams=121, num_return_sequences=5)

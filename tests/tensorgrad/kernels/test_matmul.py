@@ -305,6 +305,7 @@ def products_in_threads():
     return all(np.array_equal(y, results[0]) for y in results) and np.allclose(results[0], a @ b, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lanes", ["4", "8"])
 def test_narrower_vectors(lanes):
     names = "sizes or layouts or blocks or few or writes or infinity"
@@ -325,6 +326,7 @@ def largest_error():
     return max(errors)
 
 
+@pytest.mark.slow
 def test_a_processor_of_which_nothing_is_known():
     lanes = "from tensorgrad.kernels.simd import LANES; "
     machine = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
