@@ -26,9 +26,19 @@ ABOUT_KERNELS = (
     "test_a_planted_fault_fails_its_line[imprecise_single]",
 )
 
+MANY = 1000
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--definitions", action="store_true", help="ops run their definitions, not their kernels")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Before many tests, kernels are compiled by several processes, instead of one by one where they are first needed."""
+    if len(session.items) > MANY and not session.config.option.collectonly:
+        from tensorgrad.warmup import warm
+
+        warm()
 
 
 @pytest.fixture(autouse=True)
