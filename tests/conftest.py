@@ -1,6 +1,7 @@
 """Marks the tests that compare with another library as `oracle`; `--definitions` runs any test without a single kernel."""
 
 import inspect
+import signal
 from collections.abc import Iterator
 from contextlib import nullcontext
 
@@ -25,8 +26,8 @@ ABOUT_KERNELS = (
     "test_a_planted_fault_fails_its_line[approximate_kernel]",
     "test_a_planted_fault_fails_its_line[imprecise_single]",
 )
-
 MANY = 1000
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and so would the tests' processes
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
