@@ -79,12 +79,15 @@ def first_order(f, arrays):
     return [y.data, *[t.data for t in pull_back(tg.Tensor(g))]]
 
 
-def steepness(name, width):
+def steepness(name, sizes):
     """The size of terms that can cancel to nothing in gradients, beside the largest entry: 1 / sqrt(eps) times a row of one
-    entry; for a query that sees one key, the products <g, v> of as many terms as a head is wide."""
-    if name == "layer_norm" and width == 1:
+    entry; for a query that sees one key, the products <g, v> of as many terms as a head is wide; in a feed-forward network,
+    the k terms of the cotangent of each of m hidden units, of which an input's gradient is a sum."""
+    if name == "layer_norm" and sizes[-1] == 1:
         return 320
-    return width**0.5 if "attention" in name else 1
+    if name == "feed_forward":
+        return sizes[1] * sizes[2] ** 0.5
+    return sizes[-1] ** 0.5 if "attention" in name else 1
 
 
 def check_size(name, sizes):
@@ -94,7 +97,7 @@ def check_size(name, sizes):
     wide, single = (inputs(shapes, dtype, positive=name in ("log", "divide")) for dtype in (np.float64, np.float32))
     with tg.definitions():
         wanted = first_order(f, wide)
-    steep = steepness(name, sizes[-1])
+    steep = steepness(name, sizes)
     length = max(1, *shapes[0][-1:]) if name not in ("exp", "log", "tanh", "relu") else 1
     for k, (a, b, w) in enumerate(zip(first_order(f, wide), first_order(f, single), wanted, strict=True)):
         size = np.abs(w).max(initial=0)
