@@ -14,8 +14,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 import tensorgrad as tg
+from minigpt.models.cache import KeyValueCache
 from minigpt.models.gpt import GPT
-from minigpt.models.layers import KeyValueCache
 
 
 def window_start(length: int, block_size: int) -> int:

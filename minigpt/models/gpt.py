@@ -15,7 +15,8 @@ import tensorgrad as tg
 from tensorgrad import Tensor
 from tensorgrad.nn import Embedding, LayerNorm, Module, ModuleList
 
-from .layers import Attention, FeedForward, KeyValueCache, Rng
+from .cache import KeyValueCache
+from .layers import ACTIVATIONS, FeedForward, Rng, SelfAttention
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class GPTConfig:
     n_embd: int = 128
     dropout: float = 0.0
     bias: bool = True
+    activation: str = "gelu"
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd"):
@@ -39,6 +41,8 @@ class GPTConfig:
             raise ValueError(f"n_embd must be a multiple of n_head, got n_embd {self.n_embd} and n_head {self.n_head}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation!r}")
 
 
 class Block(Module):
@@ -47,9 +51,9 @@ class Block(Module):
     def __init__(self, config: GPTConfig, rng: np.random.Generator):
         c = config
         self.ln_1 = LayerNorm(c.n_embd, bias=c.bias)
-        self.attn = Attention(c.n_embd, c.n_head, c.dropout, c.bias, rng)
+        self.attn = SelfAttention(c.n_embd, c.n_head, c.dropout, c.bias, rng)
         self.ln_2 = LayerNorm(c.n_embd, bias=c.bias)
-        self.mlp = FeedForward(c.n_embd, c.dropout, c.bias, rng)
+        self.mlp = FeedForward(c.n_embd, c.dropout, c.bias, rng, c.activation)
 
     def forward(self, x: Tensor, cache: KeyValueCache | None = None, rng: Rng = None) -> Tensor:
         x = self.attn(self.ln_1(x), causal=True, cache=cache, rng=rng, residual=x)  # x + attention of x

@@ -1,78 +1,32 @@
-"""Layers that models are made of.  Shapes: B sequences, T positions, C features, H heads of d = C / H features."""
+"""Layers that models are made of.  Shapes: B sequences, T positions, C features, H heads of d features, G of them with keys
+and values of their own; S positions that are looked at."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 import tensorgrad as tg
+from minigpt.models.cache import KeyValueCache
 from tensorgrad import Tensor
 from tensorgrad.nn import Linear, Module
 
 Rng = np.random.Generator | None
+KeysValues = tuple[Tensor, Tensor]  # (B, G, S, d) each
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": tg.gelu,
+    "gelu_tanh": partial(tg.gelu, approximate="tanh"),
+    "relu": tg.relu,
+    "silu": tg.silu,
+    "tanh": tg.tanh,
+}
 
 
-class KeyValueCache:
-    """The keys and values of the positions read so far, (B, H, T, d) each, in room made once for `length` positions.
-
-    The first padding[b] positions of row b are no tokens: nothing sees them, and their own results are 0.
-    """
-
-    def __init__(self, batch: int, heads: int, length: int, features: int, dtype: Any, padding: np.ndarray | None = None):
-        self.keys = np.empty((batch, heads, length, features), dtype)
-        self.values = np.empty_like(self.keys)
-        self.length = 0
-        self.padding = None if padding is None or not np.any(padding) else np.asarray(padding)
-
-    def select(self, rows: Any) -> None:
-        """Keep these rows, in this order; one may be kept several times."""
-        for name in ("keys", "values"):
-            room = getattr(self, name)
-            kept = room[rows, :, : self.length]
-            room = room[: len(kept)] if len(kept) <= len(room) else np.empty((len(kept), *room.shape[1:]), room.dtype)
-            room[:, :, : self.length] = kept
-            setattr(self, name, room)
-        self.padding = None if self.padding is None else self.padding[rows]
-
-    def attend(self, qkv: Tensor) -> Tensor:
-        """(B, T, 3 C) -> (B, T, C): T more positions see those before them and themselves. No derivative passes through.
-
-        Raises ValueError when there is no room.
-        """
-        batch, length, features = qkv.shape
-        _, heads, room, d = self.keys.shape
-        start, end = self.length, self.length + length
-        if end > room:
-            raise ValueError(f"the cache has room for {room} positions, {end} are needed")
-        q, k, v = qkv.data.reshape(batch, length, 3, heads, d).transpose(2, 0, 3, 1, 4)  # (B, H, T, d) each
-        self.keys[:, :, start:end] = k
-        self.values[:, :, start:end] = v
-        self.length = end
-        if self.padding is None:
-            y = self._attend(q, slice(None), 0)
-        else:
-            y = np.zeros((batch, length, heads, d), q.dtype)
-            for rows, padding in self._equally_padded():
-                blank = max(padding - start, 0)
-                y[rows, blank:] = self._attend(q[rows, :, blank:], rows, padding)
-        return Tensor(y.reshape(batch, length, features // 3))
-
-    def _attend(self, q: np.ndarray, rows: slice, padding: int) -> np.ndarray:
-        """(b, H, t, d) -> (b, t, H, d)."""
-        k, v = (x[rows, :, padding : self.length] for x in (self.keys, self.values))
-        return tg.attention(Tensor(q), Tensor(k), Tensor(v), causal=True).data.swapaxes(1, 2)
-
-    def _equally_padded(self) -> Iterator[tuple[slice, int]]:
-        """The rows, in slices that have the same padding."""
-        assert self.padding is not None
-        starts = [0, *(np.flatnonzero(np.diff(self.padding)) + 1).tolist(), len(self.padding)]
-        return ((slice(a, b), int(self.padding[a])) for a, b in pairwise(starts))
-
-
-class Attention(Module):
+class SelfAttention(Module):
     """(B, T, C) -> (B, T, C): H heads of softmax(q k^T / sqrt d) v, joined by a linear map (Vaswani et al. 2017, 3.2.2).
 
     With a cache, attention is causal, and x continues what the cache holds.  With a residual, that is added to the result.
@@ -104,17 +58,104 @@ class Attention(Module):
         return _added(residual, tg.dropout(self.c_proj(y), p, rng=rng))
 
 
-class FeedForward(Module):
-    """(B, T, C) -> (B, T, C);  W2 gelu(W1 x), added to the residual if there is one."""
+class Attention(Module):
+    """(B, T, C) -> (B, T, C): H heads of softmax(scale q k^T + bias) v, joined by a linear map (Vaswani et al. 2017, 3.2.2).
 
-    def __init__(self, n_embd: int, dropout: float, bias: bool, rng: np.random.Generator):
+    Keys and values come from x itself, or are `keys_values` of another sequence.  G = `groups` of them serve H / G heads each
+    (Ainslie et al. 2023).  `mask` is True and `bias` finite where a query sees a key, each broadcast to (B, H, T, S); `turn`
+    gives queries and keys their positions.  With a cache, x continues what it holds, and no derivative passes through it.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        groups: int | None = None,
+        features: int | None = None,
+        bias: bool = True,
+        out_bias: bool | None = None,
+        scale: float | None = None,
+        dropout: float = 0.0,
+        rng: Rng = None,
+    ):
+        """`features` is d, width / heads unless given; `out_bias` is `bias` unless given; scale is 1 / sqrt d unless given."""
+        groups, d = groups or heads, features or width // heads
+        self.heads, self.groups, self.scale, self.dropout = heads, groups, scale, dropout
+        self.q_proj = Linear(width, heads * d, bias=bias, rng=rng)
+        self.k_proj = Linear(width, groups * d, bias=bias, rng=rng)
+        self.v_proj = Linear(width, groups * d, bias=bias, rng=rng)
+        self.out_proj = Linear(heads * d, width, bias=bias if out_bias is None else out_bias, rng=rng)
+
+    def keys_values(self, source: Tensor) -> KeysValues:
+        """(B, S, C) -> the keys and the values of a sequence, (B, G, S, d) each."""
+        return _split(self.k_proj(source), self.groups), _split(self.v_proj(source), self.groups)
+
+    def forward(
+        self,
+        x: Tensor,
+        keys_values: KeysValues | None = None,
+        mask: Any = None,
+        bias: Any = None,
+        causal: bool = False,
+        turn: Callable[[Tensor], Tensor] | None = None,
+        cache: KeyValueCache | None = None,
+        rng: Rng = None,
+    ) -> Tensor:
+        q = _split(self.q_proj(x), self.heads)  # (B, H, T, d)
+        k, v = self.keys_values(x) if keys_values is None else keys_values  # (B, G, S, d)
+        if turn is not None:
+            q, k = turn(q), turn(k)
+        if cache is not None:
+            k, v = (Tensor(array) for array in cache.append(k.data, v.data))
+        p = self.dropout if self.training else 0.0
+        y = tg.attention(q, k, v, mask=mask, bias=bias, causal=causal, scale=self.scale, dropout_p=p, rng=rng)
+        return self.out_proj(_join(y))
+
+
+def _split(x: Tensor, heads: int) -> Tensor:
+    """(B, T, H d) -> (B, H, T, d)."""
+    batch, length, width = x.shape
+    return x.reshape(batch, length, heads, width // heads).swapaxes(1, 2)
+
+
+def _join(y: Tensor) -> Tensor:
+    """(B, H, T, d) -> (B, T, H d)."""
+    batch, heads, length, d = y.shape
+    return y.swapaxes(1, 2).reshape(batch, length, heads * d)
+
+
+class MLP(Module):
+    """(B, T, C) -> (B, T, C);  W2 f(W1 x), or gated: W2 (f(Wg x) * W1 x) (Shazeer 2020; with SiLU, SwiGLU)."""
+
+    def __init__(
+        self, width: int, inner: int, activation: str = "gelu", gated: bool = False, bias: bool = True, dropout: float = 0.0,
+        rng: Rng = None,
+    ):  # fmt: skip
+        """`dropout` is of the inner activations."""
+        self.activation, self.dropout = activation, dropout
+        self.gate = Linear(width, inner, bias=bias, rng=rng) if gated else None
+        self.up = Linear(width, inner, bias=bias, rng=rng)
+        self.down = Linear(inner, width, bias=bias, rng=rng)
+
+    def forward(self, x: Tensor, rng: Rng = None) -> Tensor:
+        f = ACTIVATIONS[self.activation]
+        y = f(self.up(x)) if self.gate is None else f(self.gate(x)) * self.up(x)
+        return self.down(tg.dropout(y, self.dropout if self.training else 0.0, rng=rng))
+
+
+class FeedForward(Module):
+    """(B, T, C) -> (B, T, C);  W2 f(W1 x), added to the residual if there is one."""
+
+    def __init__(self, n_embd: int, dropout: float, bias: bool, rng: np.random.Generator, activation: str = "gelu"):
         self.dropout = dropout
+        self.activation = activation
         self.c_fc = Linear(n_embd, 4 * n_embd, bias=bias, rng=rng)
         self.c_proj = Linear(4 * n_embd, n_embd, bias=bias, rng=rng)
 
     def forward(self, x: Tensor, rng: Rng = None, residual: Tensor | None = None) -> Tensor:
         p = self.dropout if self.training else 0.0
-        y = tg.gelu(self.c_fc(x))
+        y = ACTIVATIONS[self.activation](self.c_fc(x))
         if p == 0:
             return self.c_proj(y, residual)
         return _added(residual, tg.dropout(self.c_proj(y), p, rng=rng))

@@ -8,8 +8,8 @@ from minigpt import check, checkpoint, verify
 from minigpt.commands.verify import run
 from minigpt.generation import beam
 from minigpt.generation.context import Context
+from minigpt.models.cache import KeyValueCache
 from minigpt.models.gpt import GPT, GPTConfig
-from minigpt.models.layers import KeyValueCache
 from minigpt.tokenizer import byte_tokenizer
 from minigpt.verify import Equality
 from tensorgrad.ops.fused import _gelu
