@@ -7,7 +7,6 @@ by SIGTERM, which training answers by finishing its step and saving (a second on
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import sys
 from collections.abc import Sequence
@@ -16,8 +15,9 @@ from typing import Any, NoReturn
 
 from minigpt import parallel
 from minigpt.commands import data, evaluate, generate, verify
-from minigpt.config import TrainConfig, resolve, suggest, value_types
+from minigpt.config import TrainConfig, resolve
 from minigpt.errors import Interrupted, MinigptError, UserError
+from minigpt.options import add_flags, suggest
 
 
 class Parser(argparse.ArgumentParser):
@@ -78,21 +78,7 @@ def _add_train(commands: Any) -> None:
     parser = _command(commands, "train", _train, "train a model on text, by default on the manual inside Python")
     parser.add_argument("--config", metavar="FILE", help="TOML or JSON file of settings, named like the flags")
     parser.add_argument("--resume", metavar="DIR", help="go on with the run in this folder; flags change its settings")
-    for option in dataclasses.fields(TrainConfig):
-        kind, choices, _ = value_types(option)
-        flag, text = "--" + option.name.replace("_", "-"), option.metadata["help"]
-        if option.default is not None:
-            text += f" (default: {_shown(option.default)})"
-        extra: dict[str, Any] = {"default": argparse.SUPPRESS, "help": text.replace("%", "%%")}
-        if kind is bool:
-            parser.add_argument(flag, action=argparse.BooleanOptionalAction, **extra)
-        else:
-            metavar = "{" + ",".join(choices) + "}" if choices else {int: "N", float: "X", str: "PATH"}[kind]
-            parser.add_argument(flag, type=kind, metavar=metavar, **extra)
-
-
-def _shown(value: Any) -> str:
-    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
+    add_flags(parser, TrainConfig)
 
 
 def _add_generate(commands: Any) -> None:

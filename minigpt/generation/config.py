@@ -7,17 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from minigpt.errors import UserError
+from minigpt.options import check_value, option
 
 EarlyStopping = Literal["no", "yes", "never"]
-
-
-def _option(default: Any, text: str, interval: str | None = None) -> Any:
-    """A field with its help text and, for numbers, the interval of allowed values in mathematical notation."""
-    return field(default=default, metadata={"help": text, "interval": interval})
 
 
 @dataclass(frozen=True)
@@ -28,38 +24,37 @@ class GenerationConfig:
     become tokens when the tokenizer is known.
     """
 
-    max_new_tokens: int = _option(500, "tokens to add", "[0, 1000000000]")
-    min_new_tokens: int = _option(0, "tokens before which nothing may end the text", "[0, 1000000000]")
-    temperature: float = _option(1.0, "divides the logits; 0 is greedy", "[0, inf)")
-    top_k: int = _option(0, "draw from the K likeliest; 0 for all", "[-1, inf)")
-    top_p: float = _option(1.0, "draw from the likeliest of mass P", "(0, 1]")
-    min_p: float = _option(0.0, "draw from those at least P times as likely as the likeliest", "[0, 1]")
-    typical_p: float = _option(1.0, "draw from the most typical of mass P", "(0, 1]")
-    repetition_penalty: float = _option(
+    max_new_tokens: int = option(500, "tokens to add", "[0, 1000000000]")
+    min_new_tokens: int = option(0, "tokens before which nothing may end the text", "[0, 1000000000]")
+    temperature: float = option(1.0, "divides the logits; 0 is greedy", "[0, inf)")
+    top_k: int = option(0, "draw from the K likeliest; 0 for all", "[-1, inf)")
+    top_p: float = option(1.0, "draw from the likeliest of mass P", "(0, 1]")
+    min_p: float = option(0.0, "draw from those at least P times as likely as the likeliest", "[0, 1]")
+    typical_p: float = option(1.0, "draw from the most typical of mass P", "(0, 1]")
+    repetition_penalty: float = option(
         1.0, "positive logits of tokens that occurred are divided by it, negative ones multiplied", "(0, inf)"
     )
-    presence_penalty: float = _option(0.0, "taken from the logits of tokens that were generated", "(-inf, inf)")
-    frequency_penalty: float = _option(0.0, "the same, for each time", "(-inf, inf)")
-    no_repeat_ngram_size: int = _option(0, "no N tokens in a row occur twice; 0 for off", "[0, 1000000000]")
-    bad_words: tuple[str, ...] = _option((), "a text that must not be written")
-    sequence_bias: tuple[tuple[str, float], ...] = _option((), "a text, and what is added to the logit that would complete it")
-    stop_strings: tuple[str, ...] = _option((), "end before this text")
-    num_beams: int = _option(1, "beams of a beam search; 1 for none", "[1, 1000]")
-    length_penalty: float = _option(1.0, "a beam's log-probability is divided by its length to this power", "(-inf, inf)")
-    early_stopping: EarlyStopping = _option(  # noqa: RUF009
+    presence_penalty: float = option(0.0, "taken from the logits of tokens that were generated", "(-inf, inf)")
+    frequency_penalty: float = option(0.0, "the same, for each time", "(-inf, inf)")
+    no_repeat_ngram_size: int = option(0, "no N tokens in a row occur twice; 0 for off", "[0, 1000000000]")
+    bad_words: tuple[str, ...] = option((), "a text that must not be written")
+    sequence_bias: tuple[tuple[str, float], ...] = option((), "a text, and what is added to the logit that would complete it")
+    stop_strings: tuple[str, ...] = option((), "end before this text")
+    num_beams: int = option(1, "beams of a beam search; 1 for none", "[1, 1000]")
+    length_penalty: float = option(1.0, "a beam's log-probability is divided by its length to this power", "(-inf, inf)")
+    early_stopping: EarlyStopping = option(  # noqa: RUF009
         "no", "beams end when enough are done and no better one is likely; at once; or when no better one can come"
     )
-    num_return_sequences: int = _option(1, "texts for each prompt", "[1, 100000]")
-    prompt_lookup_num_tokens: int = _option(0, "tokens guessed from what was written before, verified in one step", "[0, 10000]")
-    max_matching_ngram_size: int = _option(2, "longest ending that is looked up for a guess", "[1, 10000]")
+    num_return_sequences: int = option(1, "texts for each prompt", "[1, 100000]")
+    prompt_lookup_num_tokens: int = option(0, "tokens guessed from what was written before, verified in one step", "[0, 10000]")
+    max_matching_ngram_size: int = option(2, "longest ending that is looked up for a guess", "[1, 10000]")
 
     def __post_init__(self) -> None:
-        for option in dataclasses.fields(self):
-            value = getattr(self, option.name)
-            if isinstance(option.default, (bool, str, tuple)):
-                _check_texts(option.name, value)
+        for f in dataclasses.fields(self):
+            if isinstance(f.default, tuple):
+                _check_texts(f.name, getattr(self, f.name))
             else:
-                _check_number(option, value)
+                check_value(self, f.name)
         self._check_together()
 
     def _check_together(self) -> None:
@@ -76,23 +71,7 @@ class GenerationConfig:
             raise UserError(f"min_new_tokens {self.min_new_tokens} is more than max_new_tokens {self.max_new_tokens}")
 
 
-def _check_number(option: dataclasses.Field[Any], value: Any) -> None:
-    whole = type(option.default) is int
-    if type(value) is not int and (whole or type(value) is not float):
-        raise UserError(f"{option.name} must be {'an integer' if whole else 'a number'}, not {value!r}")
-    interval = option.metadata["interval"]
-    low, high = (float(end) for end in interval[1:-1].split(","))
-    above = low <= value if interval[0] == "[" else low < value  # false for NaN
-    below = value <= high if interval[-1] == "]" else value < high
-    if not (above and below and math.isfinite(value)):
-        raise UserError(f"{option.name} must be in {interval}, not {value}")
-
-
 def _check_texts(name: str, value: Any) -> None:
-    if name == "early_stopping":
-        if value not in ("no", "yes", "never"):
-            raise UserError(f"early_stopping must be one of no, yes, never, not {value!r}")
-        return
     if not isinstance(value, (tuple, list)):
         raise UserError(f"{name} must be a tuple, not {value!r}")
     for item in value:
