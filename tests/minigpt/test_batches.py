@@ -14,6 +14,7 @@ def epochs(n=103, batch=4, block=5, seed=0):
 
 
 def test_an_epoch_reads_every_window_once_in_another_order_each_time():
+    """Case 169."""
     made, seen = epochs(batch=1), {}
     for _ in range(160):
         [ids], [targets] = made.next()

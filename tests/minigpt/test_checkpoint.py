@@ -103,6 +103,7 @@ def test_a_configuration_that_does_not_fit(folder, changes, message):
 
 
 def test_weights_that_are_nan_are_read(folder):
+    """Case 195."""
     rewrite(folder, lambda tensors: tensors["transformer.ln_f.bias"].fill(np.nan))
     assert np.isnan(checkpoint.load(folder)[0].ln_f.bias.data).all()
 
@@ -138,6 +139,8 @@ def test_biases_without_biases(folder):
 
 
 def test_weights_that_do_not_fit(folder):
+    """Case 190."""
+
     def change(tensors):
         del tensors["transformer.ln_f.bias"]
         tensors["transformer.extra"] = np.zeros(1, np.float32)
@@ -163,6 +166,7 @@ def test_weights_that_are_no_safetensors(folder, content):
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b"[" * 100_000])
 def test_a_malformed_configuration(folder, content):
+    """Case 188."""
     (folder / "config.json").write_bytes(content)
     with pytest.raises(UserError, match=r"is not valid JSON|must hold an object"):
         checkpoint.load(folder)
@@ -181,6 +185,7 @@ def test_no_folder(tmp_path):
 
 
 def test_a_tokenizer_of_another_size(folder):
+    """Case 235."""
     (folder / "tokenizer.json").write_text(char_tokenizer("abcd").backend.to_str())
     with pytest.raises(UserError, match="the tokenizer has 4 tokens, but the model has 3"):
         checkpoint.load(folder)

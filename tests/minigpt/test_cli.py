@@ -27,6 +27,7 @@ def test_train_generate(command, text_file, tmp_path):
 
 
 def test_samples_differ_and_the_seed_repeats_them(command, trained):
+    """Case 172."""
     arguments = ("generate", trained, "--max-new-tokens", 30, "--num-return-sequences", 2, "--seed", 4)
     _, out, _ = command(*arguments)
     first, second = out.split("-" * 20 + "\n")
@@ -100,7 +101,7 @@ def test_bad_text_and_prompts(command, trained, tmp_path):
 
 
 def test_help_and_flag_errors_are_instant():
-    """No numba, no NumPy: what makes them instant is checked, not the clock."""
+    """No numba, no NumPy: what makes them instant is checked, not the clock. Case 256."""
     code = (
         "import sys; from minigpt.cli import main\n"
         "for arguments in (['train', '--bogus'], ['train', '--n-embd', '3'], ['train', '--help']):\n"
@@ -123,6 +124,7 @@ def test_interrupted(command, trained, monkeypatch):
 
 
 def test_a_narrow_encoding_and_a_closed_pipe(trained):
+    """Case 254."""
     code = f"import sys; from minigpt.cli import main; sys.exit(main(['generate', {str(trained)!r}, '--prompt', '4']))"
     environment = os.environ | {"PYTHONIOENCODING": "cp1252", "LANG": "C"}
     reader = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)

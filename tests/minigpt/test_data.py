@@ -32,6 +32,7 @@ def test_split_is_nine_tenths_and_contiguous(tmp_path):
 
 
 def test_large_vocabulary_is_not_wrapped(tmp_path):
+    """Case 233."""
     text = "".join(map(chr, [*range(0x20, 0xD800), *range(0xE000, 0x12000)])) * 2
     got = corpus(tmp_path, text)
     assert got.tokenizer.vocab_size > 65536 and got.train.dtype == np.uint32
@@ -46,6 +47,7 @@ def test_bpe_is_learned_from_the_training_part_alone(tmp_path):
 
 
 def test_too_short_says_both_numbers_and_one_more_token_is_enough(tmp_path):
+    """Case 226."""
     with pytest.raises(UserError, match="first 90% has 36 tokens, and block_size 36 needs at least 37 there"):
         corpus(tmp_path, "a" * 40, block_size=36)
     assert len(corpus(tmp_path, "a" * 40, block_size=35).train) == 36

@@ -73,7 +73,10 @@ def killed_while_saving(run, first, delay):
 
 @pytest.mark.parametrize("kills", [20, pytest.param(200, marks=pytest.mark.slow)])
 def test_killed_while_saving(tmp_path, kills):
-    """What loads is the set that was being written or the one before, in all of its files, and the model beside them too."""
+    """What loads is the set that was being written or the one before, in all of its files, and the model beside them too.
+
+    Cases 198 and 204.
+    """
     run = run_of(tmp_path)
     mark(run, 1)
     training._save(run)
@@ -136,7 +139,7 @@ def saved(tmp_path):
 
 
 def test_a_file_that_may_not_grow_further(saved):
-    """RLIMIT_FSIZE stops the write in the middle of the weights."""
+    """RLIMIT_FSIZE stops the write in the middle of the weights. Case 200."""
     before = everything_in(saved.out)
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limit[1]))
@@ -153,7 +156,7 @@ def test_a_file_that_may_not_grow_further(saved):
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
 @pytest.mark.parametrize("call", range(13))
 def test_an_error_at_any_flush(saved, monkeypatch, number, call):
-    """13 files and folders are flushed to publish a set and the folder's own model."""
+    """13 files and folders are flushed to publish a set and the folder's own model. Cases 200 and 201."""
     calls, real = [0], os.fsync
 
     def fsync(file):
@@ -170,6 +173,7 @@ def test_an_error_at_any_flush(saved, monkeypatch, number, call):
 
 
 def test_a_full_disk_ends_training_with_one_sentence(command, text_file, tmp_path, monkeypatch):
+    """Case 200."""
     real, calls = os.fsync, [0]
 
     def fsync(file):
@@ -186,6 +190,8 @@ def test_a_full_disk_ends_training_with_one_sentence(command, text_file, tmp_pat
 
 
 def test_too_little_room_is_said_before_the_first_step(text_file, tmp_path, monkeypatch, capsys):
+    """Case 225."""
+
     def free(amount):
         monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 0, amount))
 
@@ -203,6 +209,7 @@ def test_too_little_room_is_said_before_the_first_step(text_file, tmp_path, monk
 
 
 def test_a_damaged_newest_set_is_passed_over_with_a_warning(text_file, tmp_path, capsys):
+    """Case 205."""
     train(config_for(text_file, tmp_path / "a", eval_interval=10))
     expected = final_state(tmp_path / "a")
     damaged = snapshots.steps(tmp_path / "a")[-1] / "optimizer.safetensors"

@@ -19,6 +19,7 @@ def test_replaces_the_whole_file(tmp_path):
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 @pytest.mark.parametrize("error", [(28, "No space left on device"), (5, "Input/output error")])
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, call, error):
+    """Case 201."""
     path = tmp_path / "a.txt"
     write_whole(path, "old")
 
@@ -45,7 +46,7 @@ def test_a_failure_leaves_the_old_folder_and_nothing_else(tmp_path, monkeypatch,
 
 
 def test_the_order_of_calls(tmp_path, monkeypatch):
-    """Every file, then its folder reach the disk before the one rename, and the folder above after it."""
+    """Every file, then its folder reach the disk before the one rename, and the folder above after it. Case 199."""
     calls = []
 
     def watch(name, describe):
@@ -67,7 +68,7 @@ def test_the_order_of_calls(tmp_path, monkeypatch):
 
 
 def test_many_writers_of_one_name(tmp_path):
-    """Each has a temporary name of its own: what is read is always the whole of one of them."""
+    """Each has a temporary name of its own: what is read is always the whole of one of them. Case 202."""
     path = tmp_path / "a"
     texts = [str(i) * 20_000 for i in range(4)]
 
@@ -85,6 +86,7 @@ def test_many_writers_of_one_name(tmp_path):
 
 
 def test_what_a_dead_process_left_is_removed(tmp_path):
+    """Case 203."""
     (tmp_path / ".mine.tmp").write_text("the user's")
     temporary_name(tmp_path / "a").write_text("half")
     (folder := temporary_name(tmp_path / "step-00000001")).mkdir()

@@ -117,7 +117,7 @@ def memory_folder(tmp_path):
 
 @pytest.mark.parametrize("count", [100, pytest.param(12_000, marks=pytest.mark.slow)])
 def test_mutated_files(memory_folder, count):
-    """`count` mutations of each of nine files: 900 in the ordinary run, 108,000 in the long one."""
+    """`count` mutations of each of nine files: 900 in the ordinary run, 108,000 in the long one. Case 193."""
     chance = random.Random(11)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     refused = accepted = 0

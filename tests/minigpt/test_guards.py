@@ -39,6 +39,7 @@ def everything(trainer):
 )
 @pytest.mark.parametrize("accumulated", [1, 3])
 def test_the_message_names_op_module_and_step(kind, words, accumulated):
+    """Case 218."""
     trainer = poisoned(kind, dropout=0.1, grad_accum=accumulated)
     before = everything(trainer)
     with pytest.raises(TrainingError) as caught:
@@ -57,6 +58,7 @@ def test_weights_that_were_not_finite_before_are_named():
 
 
 def test_two_bad_steps_may_pass_and_the_third_in_a_row_stops():
+    """Cases 219 and 220."""
     trainer = poisoned("loss", skip_bad_steps=2)
     before = everything(trainer)
     for step in (3, 4):

@@ -29,6 +29,7 @@ def holder(tmp_path):
 
 
 def test_the_second_is_refused_and_told_who(tmp_path, holder):
+    """Case 223."""
     with pytest.raises(UserError, match=rf"another training is running in {tmp_path} \(process {holder.pid}, since "):
         with locked(tmp_path):
             raise AssertionError
@@ -36,6 +37,7 @@ def test_the_second_is_refused_and_told_who(tmp_path, holder):
 
 
 def test_training_in_a_locked_folder_changes_nothing(tmp_path, holder, text_file):
+    """Case 223."""
     (tmp_path / "metrics.jsonl").write_text("{}\n")
     with pytest.raises(UserError, match="another training is running"):
         train(config_for(text_file, tmp_path))

@@ -11,6 +11,7 @@ def record(step, loss=1.0):
 
 
 def test_a_number_that_is_not_finite_is_null_in_the_file_and_itself_in_the_records(tmp_path):
+    """Case 219."""
     with MetricsLog(tmp_path) as log:
         log.append(record(1, math.nan))
         log.append(record(2, math.inf) | {"layers": {"wte": {"grad_norm": math.nan}}})

@@ -109,6 +109,7 @@ def test_one_process_goes_on_with_what_a_team_began(team, tmp_path):
 
 
 def test_members_drop_different_activations(team, tmp_path):
+    """Case 169."""
     train(config_for(team / "text", tmp_path / "alone", **RUNS["dropout"]))
     assert largest_difference(weights(team / "dropout"), weights(tmp_path / "alone")) > 1e-5
 

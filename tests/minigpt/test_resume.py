@@ -33,6 +33,7 @@ def same(a, b):
 
 @pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
 def test_ten_and_ten_are_twenty(text_file, tmp_path, monkeypatch, changes):
+    """Case 208."""
     train(config_for(text_file, tmp_path / "whole", **changes))
     run_in_parts(monkeypatch, config_for(text_file, tmp_path / "parts", **changes), 10)
     same(tmp_path / "whole", tmp_path / "parts")
@@ -40,6 +41,7 @@ def test_ten_and_ten_are_twenty(text_file, tmp_path, monkeypatch, changes):
 
 
 def test_in_many_parts_at_evaluations_and_between(text_file, tmp_path, monkeypatch):
+    """Case 208."""
     changes = {"dropout": 0.1, "eval_interval": 5}
     train(config_for(text_file, tmp_path / "whole", **changes))
     run_in_parts(monkeypatch, config_for(text_file, tmp_path / "parts", **changes), 1, 5, 6, 19)
@@ -150,6 +152,7 @@ def test_a_text_with_other_letters_is_refused(interrupted, text_file, tmp_path):
 
 
 def test_what_cannot_be_resumed(interrupted, tmp_path):
+    """Case 211."""
     with pytest.raises(UserError, match="has no checkpoint to go on with"):
         settings(tmp_path / "none", {}, None)
     (weights_only := tmp_path / "weights").mkdir()
@@ -173,6 +176,7 @@ def test_the_command_line(command, interrupted):
 
 
 def test_a_state_of_other_parameters_is_never_taken_by_position(interrupted):
+    """Case 212."""
     path, _ = resume.newest(interrupted)
     from minigpt import tensorfile
 

@@ -18,6 +18,7 @@ from minigpt.train import train
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_finishes_the_step_and_saves(text_file, tmp_path, monkeypatch, number, code):
+    """Case 215."""
     stop_at(monkeypatch, 3, number)
     before = signal.getsignal(number)
     with pytest.raises(
@@ -41,6 +42,7 @@ def test_a_signal_at_the_last_step_is_the_end(text_file, tmp_path, monkeypatch):
 
 
 def test_the_handler_only_takes_note_and_the_next_signal_is_the_systems():
+    """Case 217."""
     with StopRequest() as stop:
         signal.raise_signal(signal.SIGTERM)
         assert stop.signal == signal.SIGTERM
@@ -48,6 +50,7 @@ def test_the_handler_only_takes_note_and_the_next_signal_is_the_systems():
 
 
 def test_other_threads_touch_no_handler():
+    """Case 217."""
     found = []
     before = signal.getsignal(signal.SIGINT)
 
@@ -62,7 +65,7 @@ def test_other_threads_touch_no_handler():
 
 
 def test_interrupted_while_the_text_is_read(command, text_file, tmp_path, monkeypatch):
-    """Nothing is there to finish or to save yet, and nothing is left behind."""
+    """Nothing is there to finish or to save yet, and nothing is left behind. Case 216."""
 
     def interrupt(_):
         signal.raise_signal(signal.SIGINT)
@@ -109,6 +112,7 @@ def started(text_file, out, seconds):
 
 
 def test_a_whole_process(text_file, tmp_path):
+    """Case 215."""
     process = started(text_file, tmp_path / "a", 0.01)
     process.send_signal(signal.SIGTERM)
     process.stdout.read()
@@ -117,7 +121,7 @@ def test_a_whole_process(text_file, tmp_path):
 
 
 def test_a_second_signal_ends_at_once(text_file, tmp_path):
-    """The step takes ten minutes: only a process that ends at once is over when this test is."""
+    """The step takes ten minutes: only a process that ends at once is over when this test is. Case 215."""
     process = started(text_file, tmp_path / "a", 600)
     for _ in range(200):
         process.send_signal(signal.SIGINT)

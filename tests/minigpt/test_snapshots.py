@@ -40,6 +40,7 @@ def test_in_the_order_of_steps(out):
     ],
 )
 def test_what_is_damaged_is_passed_over(out, damage, message):
+    """Case 205."""
     damage(out / "checkpoints" / "step-123456789")
     with pytest.raises(UserError, match=message):
         snapshots.verify(out / "checkpoints" / "step-123456789")
@@ -66,6 +67,8 @@ def test_rotation_keeps_the_newest_and_the_best(out):
 
 
 def test_a_set_that_does_not_read_back_removes_nothing(out, monkeypatch):
+    """Case 206."""
+
     def fail(path):
         raise UserError("damaged")
 

@@ -28,6 +28,7 @@ def lines(path, *entries):
 
 
 def test_a_file_is_one_document_and_keeps_line_ends_and_nul_but_not_its_mark(tmp_path):
+    """Case 228."""
     file = tmp_path / "a.txt"
     file.write_bytes(b"\xef\xbb\xbfa\r\nb\0c\rd")
     source = open_source(str(file))
@@ -90,6 +91,7 @@ def test_the_digest_follows_the_content_and_how_it_is_read_alone(tmp_path):
 )
 @pytest.mark.parametrize("size", [2, 3, 100])
 def test_what_is_not_utf8(tmp_path, monkeypatch, content, message, size):
+    """Case 228."""
     monkeypatch.setattr(sources, "PIECE", size)
     file = tmp_path / "bad.txt"
     file.write_bytes(content)

@@ -26,6 +26,7 @@ def entry(dtype="F32", shape=(2,), offsets=(0, 8)):
 
 
 def test_layouts(tmp_path):
+    """Case 185."""
     base = np.arange(24, dtype=np.float32).reshape(4, 6)
     readonly = base.copy()
     readonly.setflags(write=False)
@@ -49,6 +50,7 @@ def test_layouts(tmp_path):
 
 
 def test_saved_over_the_file_it_was_read_from(tmp_path):
+    """Case 186."""
     path = tmp_path / "a.safetensors"
     path.write_bytes(tensorfile.pack({"a": np.ones(1000), "b": np.ones(1000)}))
     arrays = tensorfile.read(path)
@@ -96,6 +98,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
 def test_what_is_not_exactly_right(tmp_path, content):
+    """Cases 173, 174, 176, 177, 178, 179, 180, 181, 182, 184 and 188."""
     path = tmp_path / "a.safetensors"
     if isinstance(content, bytes) and not content.startswith((b"{", b"[", b"n", b"3", b"\xff\xfe")):
         path.write_bytes(content)
@@ -110,23 +113,27 @@ def test_what_is_not_exactly_right(tmp_path, content):
 
 
 def test_types_are_listed(tmp_path):
+    """Case 182."""
     with pytest.raises(UserError, match="'a' is of type 'F7', but only F64, F32, F16, "):
         tensorfile.read(file_of(tmp_path / "a", {"a": entry(dtype="F7")}, bytes(8)))
 
 
 def test_a_hundred_thousand_names_of_one_region(tmp_path):
+    """Case 177."""
     path = file_of(tmp_path / "a", {f"t{i}": entry() for i in range(100_000)}, bytes(8))
     with pytest.raises(UserError):
         tensorfile.read(path)
 
 
 def test_empty_shapes_are_right(tmp_path):
+    """Case 183."""
     header = {"a": entry(shape=(2, 0), offsets=(0, 0)), "b": entry(shape=(), offsets=(0, 4))}
     arrays = tensorfile.read(file_of(tmp_path / "a", header, struct.pack("<f", 2.5)))
     assert arrays["a"].shape == (2, 0) and arrays["b"].shape == () and arrays["b"] == 2.5
 
 
 def test_every_flipped_byte_is_noticed(tmp_path):
+    """Case 194."""
     content = tensorfile.pack({"a": np.arange(40, dtype=np.float32), "b": np.arange(4)})
     path = tmp_path / "a"
     start = 8 + int.from_bytes(content[:8], "little")
@@ -137,6 +144,7 @@ def test_every_flipped_byte_is_noticed(tmp_path):
 
 
 def test_strange_names_are_only_names(tmp_path):
+    """Case 189."""
     names = ["../../x", "a\0b", "n" * 10_000, "__class__", "/etc/passwd"]
     path = tmp_path / "a"
     path.write_bytes(tensorfile.pack({name: np.ones(1) for name in names}))
@@ -144,7 +152,7 @@ def test_strange_names_are_only_names(tmp_path):
 
 
 def test_no_pickle_on_the_way(trained):
-    """Whatever is loaded or resumed, nothing imports or calls pickle, or anything built on it."""
+    """Whatever is loaded or resumed, nothing imports or calls pickle, or anything built on it. Case 191."""
     code = (
         "import sys; from pathlib import Path\n"
         "from minigpt import checkpoint, resume, snapshots, tensorfile\n"
@@ -167,6 +175,7 @@ def test_no_pickle_on_the_way(trained):
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "weights.pkl", "last.ckpt", "arrays.npz"])
 def test_pickles_are_refused_with_a_hint(tmp_path, name):
+    """Cases 191 and 192."""
     from minigpt import checkpoint
 
     (tmp_path / name).write_bytes(b"\x80\x04cos\nsystem\n")

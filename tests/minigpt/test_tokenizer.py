@@ -67,6 +67,7 @@ def test_learning_a_vocabulary_twice_gives_the_same():
 
 
 def test_a_control_token_in_a_published_file_is_never_read_from_text():
+    """Case 232."""
     backend = tokenizers.Tokenizer.from_str(bpe_tokenizer([TEXT], 300).backend.to_str())
     backend.add_special_tokens(["<|endoftext|>"])
     ours = Tokenizer(backend)
@@ -77,12 +78,14 @@ def test_a_control_token_in_a_published_file_is_never_read_from_text():
 
 
 def test_unknown_character_is_named_with_its_place():
+    """Case 231."""
     with pytest.raises(UserError, match="the character 'z' at position 2 is not among the 2 characters"):
         char_tokenizer("ab").encode("abz")
 
 
 @pytest.mark.parametrize("kind", ["char", "bytes", "bpe"])
 def test_lone_surrogates_and_foreign_ids_are_refused(kind):
+    """Case 230."""
     ours = made(kind)
     with pytest.raises(UserError, match=r"lone surrogate, '\\ud800', at position 1"):
         ours.encode("e\ud800")
@@ -96,12 +99,14 @@ def test_bytes_that_are_no_text_decode_to_the_replacement_character():
 
 
 def test_a_million_equal_letters():
+    """Case 238."""
     text = "a" * 1_000_000
     tokenizer = bpe_tokenizer(["aaaa " * 100], 260)
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
 def test_bad_files(tmp_path):
+    """Case 197."""
     path = tmp_path / "tokenizer.json"
     with pytest.raises(UserError, match="cannot read"):
         load_tokenizer(path)

@@ -110,12 +110,14 @@ def attack(path, count, seed):
 
 
 def test_damaged_files(tmp_path):
+    """Case 197."""
     outcomes = attack(tmp_path / "tokenizer.json", 1500, 0)
     assert min(outcomes["refused"], outcomes["read"]) > 50
 
 
 @pytest.mark.slow
 def test_a_hundred_thousand_damaged_files(tmp_path):
+    """Cases 193 and 197."""
     attack(tmp_path / "tokenizer.json", 2000, 1)  # whatever is allocated once
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     outcomes = attack(tmp_path / "tokenizer.json", 100_000, 2)

@@ -49,6 +49,7 @@ def test_no_token_reaches_across_pieces():
 
 @pytest.mark.parametrize("kind", ["char", "bytes", "bpe"])
 def test_documents_are_separated_by_a_token_that_no_text_contains(tmp_path, cache, kind):
+    """Case 232."""
     texts = ["first <|endoftext|> document. " * 4, "", "the second é\n" * 4]
     file = tmp_path / "a.jsonl"
     file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
@@ -60,6 +61,7 @@ def test_documents_are_separated_by_a_token_that_no_text_contains(tmp_path, cach
 
 
 def test_the_smallest_type_that_holds_every_id():
+    """Case 233."""
     assert [id_type(n) for n in (1, 2, 256, 257, 65536, 65537)] == ["uint8", "uint8", "uint8", "uint16", "uint16", "uint32"]
 
 
@@ -122,6 +124,7 @@ def _another_type(folder):
     ],
 )
 def test_a_damaged_token_file_is_made_again_before_any_kernel_sees_it(tmp_path, cache, damage):
+    """Case 234."""
     before = tokenize(source(tmp_path, WORDS), "char", 0).ids.copy()
     [folder] = cache.iterdir()
     damage(folder)

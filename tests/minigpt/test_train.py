@@ -48,6 +48,7 @@ def test_metrics(trained):
 
 
 def test_the_same_seed_gives_the_same_bits_and_evaluating_more_changes_nothing(text_file, tmp_path):
+    """Case 171."""
     for name, settings in {"a": {}, "b": {"eval_interval": 3, "eval_batches": 5}, "c": {"seed": 2}}.items():
         training.train(small(text_file, tmp_path / name, dropout=0.1, **settings))
     a, b, c = (weights(tmp_path / name) for name in "abc")
@@ -56,6 +57,7 @@ def test_the_same_seed_gives_the_same_bits_and_evaluating_more_changes_nothing(t
 
 
 def test_saving_and_sampling_more_changes_nothing(text_file, tmp_path, monkeypatch):
+    """Case 171."""
     training.train(small(text_file, tmp_path / "a", dropout=0.1))
     update = Trainer.update
 
@@ -73,6 +75,7 @@ def test_saving_and_sampling_more_changes_nothing(text_file, tmp_path, monkeypat
 
 
 def test_numpy_global_state_is_left_alone(text_file, tmp_path):
+    """Case 170."""
     np.random.seed(5)
     before = np.random.get_state()[1].copy()
     training.train(small(text_file, tmp_path / "a", max_steps=2))
@@ -101,6 +104,7 @@ def test_evaluation_covers_every_window_once(text_file, tmp_path):
 
 @pytest.mark.parametrize("broken", ["loss", "gradient norm"])
 def test_a_number_that_is_not_finite_stops_before_the_step(text_file, tmp_path, monkeypatch, broken):
+    """Case 218."""
     config = small(text_file, tmp_path / "a", eval_interval=4)
     kept = {}
     real = Trainer._differentiate
@@ -126,6 +130,7 @@ def test_a_number_that_is_not_finite_stops_before_the_step(text_file, tmp_path, 
 
 
 def test_weights_that_overflow_are_never_saved(text_file, tmp_path, monkeypatch):
+    """Case 206."""
     real = Trainer.update
 
     def update(self, **how):

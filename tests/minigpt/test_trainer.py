@@ -27,7 +27,7 @@ def relative(a, b):
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_batches_of_unequal_numbers_of_tokens_are_one_batch(smoothing):
-    """12 sequences whole, and as 1 + 3 + 8 of them, of which some targets, or all of a sequence, do not count."""
+    """12 sequences whole, and as 1 + 3 + 8 of them, of which some targets, or all of a sequence, do not count. Case 136."""
     ids, targets = RNG.integers(0, 11, (2, 12, 8))
     for row, counted in enumerate([8, 1, 0, 3, 8, 8, 2, 5, 8, 0, 7, 1]):
         targets[row, counted:] = IGNORED
@@ -101,6 +101,7 @@ def test_a_state_goes_through_json():
 
 
 def test_moments_are_found_by_name_whatever_the_order():
+    """Case 212."""
     a, b = trainer_for(), trainer_for()
     a.update()
     for optimizer in b.optimizers:
@@ -172,6 +173,7 @@ def test_every_optimizer_learns_and_moves_every_parameter(optimizer):
 
 
 def test_the_global_random_state_is_neither_read_nor_changed():
+    """Case 170."""
     np.random.seed(1)
     a = trainer_for(dropout=0.5).update()["loss"]
     state = np.random.get_state()[1].copy()

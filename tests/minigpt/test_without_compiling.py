@@ -33,5 +33,6 @@ def numbers(**environment):
 
 
 def test_two_steps():
+    """Case 160."""
     for plain, compiled in zip(numbers(NUMBA_DISABLE_JIT="1"), numbers(), strict=True):
         np.testing.assert_allclose(plain, compiled, rtol=1e-4, atol=1e-6)

@@ -27,6 +27,7 @@ EDGES = {
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_no_number_may_be_nan_or_infinite(name):
+    """Case 246."""
     for value in (math.nan, math.inf, -math.inf, None):
         with pytest.raises(UserError, match=f"^{name} must be"):
             GenerationConfig(**{name: value})
@@ -34,6 +35,7 @@ def test_no_number_may_be_nan_or_infinite(name):
 
 @pytest.mark.parametrize("name", EDGES)
 def test_intervals(name):
+    """Cases 246, 248 and 249."""
     good, bad = EDGES[name]
     for value in good:
         assert getattr(GenerationConfig(**{name: value}), name) == value
@@ -59,5 +61,6 @@ def test_intervals(name):
     ],
 )
 def test_settings_that_do_not_fit(settings, message):
+    """Case 252."""
     with pytest.raises(UserError, match=message):
         GenerationConfig(**settings)

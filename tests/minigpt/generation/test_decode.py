@@ -29,6 +29,7 @@ def continued(model, prompts, count, seeds=None, **settings):
 
 
 def test_cached_logits_equal_the_full_forward(model):
+    """Case 131."""
     ids = np.random.default_rng(1).integers(0, 11, 16)
     full = logits_of(model, ids)
     for first in (1, 5, 16):
@@ -48,6 +49,7 @@ def test_logits_of_the_last_positions_only(model):
 
 
 def test_two_hundred_greedy_tokens_equal_uncached_ones(model):
+    """Cases 131 and 243."""
     sequence = [1, 2, 3]
     for token in continued(model, [sequence], 200, **GREEDY)[0]:
         start = window_start(len(sequence), 16)
@@ -82,6 +84,7 @@ def test_a_batch_of_unequal_prompts_equals_each_alone(model, lengths, settings):
 
 @pytest.mark.parametrize("lengths", [(4, 4), (2, 7, 7, 16), (40, 3)])
 def test_padding_changes_no_logits(model, lengths):
+    """Case 132."""
     prompts = prompts_of(*lengths)
     context = Context(model, prompts, 30)
     for _ in range(30):

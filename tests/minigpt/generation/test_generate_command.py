@@ -42,6 +42,7 @@ def test_prompts_from_a_file(command, trained, tmp_path):
 
 
 def test_prompts_from_standard_input_are_bounded(command, trained, monkeypatch):
+    """Case 259."""
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"400\n")))
     assert command("generate", trained, "--prompts", "-", "--max-new-tokens", 3)[1].startswith("400")
 
@@ -126,6 +127,7 @@ def test_bad_prompts(command, trained, tmp_path):
 
 
 def test_damaged_weights_and_nothing_left_are_said(command, trained, tmp_path):
+    """Case 251."""
     import numpy as np
 
     from minigpt import checkpoint
@@ -141,6 +143,7 @@ def test_damaged_weights_and_nothing_left_are_said(command, trained, tmp_path):
 
 
 def test_help_and_mistaken_flags_are_answered_before_anything_is_imported():
+    """Case 256."""
     code = (
         "import sys; from minigpt.cli import main\n"
         "for arguments in (['generate', 'x', '--top-p', 'nan'], ['generate', '--help'], ['verify', '--help']):\n"
@@ -168,6 +171,7 @@ def started(*arguments):
 
 
 def test_a_reader_that_leaves_ends_it_quietly(trained):
+    """Case 254."""
     reader = started(trained, "--prompt", "4", "--max-new-tokens", 100_000)
     reader.stdout.read(5)
     reader.stdout.close()
@@ -175,6 +179,7 @@ def test_a_reader_that_leaves_ends_it_quietly(trained):
 
 
 def test_ctrl_c_leaves_the_text_so_far_and_exit_code_130(trained):
+    """Case 254."""
     process = started(trained, "--prompt", "4", "--max-new-tokens", 10_000_000)
     process.stdout.read(20)
     process.send_signal(signal.SIGINT)

@@ -24,6 +24,7 @@ def kept(logits, **settings):
 
 
 def test_drawing_follows_the_softmax():
+    """Case 247."""
     logits = np.log([0.1, 0.2, 0.3, 0.4])
     assert frequencies(logits) == pytest.approx([0.1, 0.2, 0.3, 0.4], abs=0.03)
     squares = np.array([1, 4, 9, 16]) / 30
@@ -34,6 +35,7 @@ def test_drawing_follows_the_softmax():
 
 
 def test_top_k_keeps_ties():
+    """Cases 248 and 250."""
     logits = np.log([0.1, 0.2, 0.3, 0.4])
     assert frequencies(logits, top_k=2) == pytest.approx([0, 0, 3 / 7, 4 / 7], abs=0.03)
     assert frequencies(logits, top_k=100) == pytest.approx([0.1, 0.2, 0.3, 0.4], abs=0.03)
@@ -42,6 +44,7 @@ def test_top_k_keeps_ties():
 
 
 def test_top_p_keeps_the_nucleus_and_at_least_one():
+    """Case 249."""
     assert kept(EIGHT, top_p=0.5) == [0, 1]
     assert kept(EIGHT, top_p=0.5001) == [0, 1, 2]
     assert kept(EIGHT, top_p=1e-9) == [0]
@@ -93,6 +96,7 @@ def test_masked_tokens_are_never_drawn():
     [([0, math.nan], "not numbers"), ([0, math.inf], "not numbers"), ([-math.inf, -math.inf], "no token is left")],
 )
 def test_damaged_logits(logits, message, temperature):
+    """Case 251."""
     with pytest.raises(MinigptError, match=message):
         choose(np.array(logits), GenerationConfig(temperature=temperature), np.random.default_rng(0))
 

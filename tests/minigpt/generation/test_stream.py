@@ -28,6 +28,7 @@ def test_a_stream_never_splits_a_character():
 
 
 def test_every_cut_of_a_text_shows_whole_characters():
+    """Case 253."""
     raw = TEXT.encode()
     for end in range(len(raw) + 1):
         shown = "".join(pieces(raw[:end]))
@@ -36,6 +37,7 @@ def test_every_cut_of_a_text_shows_whole_characters():
 
 
 def test_a_stop_string_is_cut_exactly_and_never_shown():
+    """Case 252."""
     assert pieces(b"abcSTOPdef", ["STOP"]) == ["a", "b", "c"]
     assert pieces(b"abcSTdef", ["STOP"]) == ["a", "b", "c", "STd", "e", "f"]
     assert "".join(pieces(b"abcST", ["STOP"])) == "abcST"
@@ -45,6 +47,7 @@ def test_a_stop_string_is_cut_exactly_and_never_shown():
 
 
 def test_stop_strings_over_tokens_of_several_characters():
+    """Case 252."""
     tokenizer = bpe_tokenizer(["the end of the end " * 20], 280)
     text = "the end of the story"
     for stop in ("nd of", "d", "e", " ", "story", "the end of the story"):

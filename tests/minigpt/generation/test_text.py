@@ -18,6 +18,7 @@ def streamed(model, prompt, **settings):
 
 
 def test_prompts(model):
+    """Case 242."""
     assert start_ids(model, LETTERS, "").tolist() == LETTERS.encode("\n").tolist()
     assert start_ids(model, char_tokenizer("abcdefghijk"), "").tolist() == [0]
     assert len(start_ids(model, LETTERS, "a" * 16)) == 16
@@ -31,6 +32,7 @@ def test_prompts(model):
 
 
 def test_a_text_is_the_same_alone_streamed_and_in_a_batch(model):
+    """Case 172."""
     config = GenerationConfig(max_new_tokens=30, num_return_sequences=2)
     prompts = ["abcabc", "j", "", "abcdefghijabcdef"]
     together = generate_texts(model, LETTERS, prompts, config, seed=7)
@@ -91,6 +93,7 @@ def test_an_answer_knows_its_tokens_and_times(model):
 
 
 def test_half_a_character_at_the_end_is_a_replacement_character(varied_models):
+    """Case 253."""
     model = varied_models(vocab_size=256)
     config = GenerationConfig(max_new_tokens=3, sequence_bias=tuple((c, 1e4) for c in "é"), temperature=0)
     texts = [answer.text for answer in generate_texts(model, byte_tokenizer(), ["a", "b", "c"], config)]

@@ -73,6 +73,7 @@ def finish(process):
 
 
 def test_compiled_once_and_again_after_a_helper_elsewhere_is_edited(package):
+    """Case 145."""
     assert finish(package("print(compiled(whole))")) == "(1, True)"
     assert finish(package("print(compiled(whole))")) == "(1, False)"
     (package.path / "helper.py").write_text(HELPER.format(step=7))
@@ -82,6 +83,7 @@ def test_compiled_once_and_again_after_a_helper_elsewhere_is_edited(package):
 
 
 def test_damaged_files_are_compiled_again(package):
+    """Case 142."""
     finish(package("compiled(whole.serial)"))
     for number, file in enumerate(sorted((package.path / "cache").iterdir())):
         content = file.read_bytes()
@@ -142,6 +144,7 @@ def places(monkeypatch, tmp_path):
 
 
 def test_user_directory_where_the_package_is_read_only(places, monkeypatch):
+    """Case 150."""
     private = cache._private
     monkeypatch.setattr(cache, "_private", lambda path: path.name != "__pycache__" and private(path))
     assert cache.directory() == places / "tensorgrad"
@@ -167,6 +170,7 @@ def test_no_directory_at_all_gives_one_warning(places, monkeypatch):
 
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="needs POSIX permissions")
 def test_directory_that_others_can_write_is_refused(tmp_path):
+    """Case 150."""
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)
     (tmp_path / "link").symlink_to(tmp_path / "open")

@@ -144,7 +144,7 @@ def small_numbers():
 
 
 def test_without_compiling_the_numbers_are_the_same(tmp_path):
-    """Under NUMBA_DISABLE_JIT."""
+    """Under NUMBA_DISABLE_JIT. Case 160."""
     path = str(tmp_path / "plain.npz")
     in_python(f"""
 for name in ONE + TWO:
@@ -176,7 +176,10 @@ def in_python(code, **environment):
 @pytest.mark.parametrize("name", [name for name in REGISTRY if name not in ("attention", "self_attention")])  # see test_attention
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_nan_goes_where_the_definition_sends_it(name, dtype):
-    """One nan in each input in turn: the same entries of values and gradients are nan, and all the others as without kernels."""
+    """One nan in each input in turn: the same entries of values and gradients are nan, and all the others as without kernels.
+
+    Case 151.
+    """
     f, shapes = REGISTRY[name](*[5] * dimensions(name))
     for k in range(len(shapes)):
         arrays = inputs(shapes, dtype, positive=True)
@@ -207,6 +210,7 @@ def test_special_values_are_those_of_the_definition(name, dtype):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_division_by_zero_is_infinite_or_nan(dtype):
+    """Case 162."""
     x, zero = np.resize(np.array([1, -1, 0], dtype), 1 << 16), np.zeros(1 << 16, dtype)
     with np.errstate(all="ignore"):
         np.testing.assert_array_equal(tg.divide(tg.Tensor(x), tg.Tensor(zero)).data, x / zero)
@@ -288,6 +292,7 @@ def drivers():
 
 @pytest.mark.parametrize("dtype", ["float32"])
 def test_same_bits_on_any_number_of_threads(monkeypatch, dtype):
+    """Case 152."""
     calls = {name: call for name, call in all_calls().items() if name.endswith(dtype)}
     ran = compare_with_serial(calls, 2, sorted({1, min(2, numba.config.NUMBA_NUM_THREADS)}), monkeypatch)
     assert not {name for driver, name in drivers().items() if driver not in ran}
@@ -295,6 +300,7 @@ def test_same_bits_on_any_number_of_threads(monkeypatch, dtype):
 
 @pytest.mark.slow
 def test_same_bits_a_hundred_times_on_two_threads_and_some_on_one_and_four():
+    """Case 152."""
     in_python("""
 with pytest.MonkeyPatch.context() as patch:
     compare_with_serial(all_calls(), 100, [2], patch)
@@ -324,7 +330,10 @@ def mapped(x, folder):
 
 @names
 def test_arrays_of_any_kind_are_taken_by_the_same_code(name, tmp_path):
-    """Attention compiles its few helpers once more for inputs that it must copy first; nothing is compiled for each kind."""
+    """Attention compiles its few helpers once more for inputs that it must copy first; nothing is compiled for each kind.
+
+    Case 161.
+    """
     f, shapes = REGISTRY[name](*[5] * dimensions(name))
     arrays = inputs(shapes, np.float32, positive=True)
     wanted = first_order(f, arrays)
@@ -337,6 +346,7 @@ def test_arrays_of_any_kind_are_taken_by_the_same_code(name, tmp_path):
 
 @pytest.mark.parametrize("kind", [np.uint16, np.int32, np.int64, np.uint8])
 def test_ids_of_any_integer_type_are_taken_without_compiling_again(kind, tmp_path):
+    """Case 161."""
     table, ids = tg.tensor(inputs([(7, 5)], np.float32)[0]), np.arange(7)[::-1]
     for layout in (np.array, readonly, lambda x: mapped(x, tmp_path)):
         tg.embedding(ids, table), tg.cross_entropy(table, ids % 5)

@@ -44,6 +44,7 @@ def classify(x, y):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_numbers_are_ieee(dtype):
+    """Case 151."""
     x = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, np.finfo(dtype).tiny / 4, np.finfo(dtype).max] * 8, dtype)
     y = np.empty((5, x.size), dtype)
     classify(x, y)
@@ -55,6 +56,7 @@ def test_numbers_are_ieee(dtype):
 
 
 def test_no_kernel_asks_for_unsafe_arithmetic():
+    """Case 151."""
     dispatchers = []
     for module in pkgutil.iter_modules(tensorgrad.kernels.__path__, "tensorgrad.kernels."):
         for value in vars(importlib.import_module(module.name)).values():
