@@ -51,14 +51,15 @@ def _kind(hint: Any) -> Kind:
 
 def check_value(settings: Any, name: str) -> None:
     """UserError if a field of `settings` is of the wrong type, no choice of it, or outside its interval."""
-    value, (kind, choices, optional) = getattr(settings, name), kinds(type(settings))[name]
+    owner: Any = type(settings)
+    value, (kind, choices, optional) = getattr(settings, name), kinds(owner)[name]
     if value is None and optional:
         return
     if choices and value not in choices:
         raise UserError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
     if type(value) not in ((int, float) if kind is float else (kind,)):
         raise UserError(f"{name} must be {_NOUNS[kind]}, not {value!r}")
-    interval = settings.__dataclass_fields__[name].metadata["interval"]
+    interval = owner.__dataclass_fields__[name].metadata["interval"]
     if interval is not None and not _inside(value, interval):
         raise UserError(f"{name} must be in {interval}, not {value}")
 
