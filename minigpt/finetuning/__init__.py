@@ -1,0 +1,1 @@
+"""A trained model learns a task from a table of examples."""
