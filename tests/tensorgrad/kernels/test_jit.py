@@ -1,6 +1,8 @@
 """kernels.jit: what importing costs, IEEE numbers, the two forms of a driver."""
 
+import ast
 import importlib
+import inspect
 import pkgutil
 import subprocess
 import sys
@@ -68,6 +70,29 @@ def test_no_kernel_asks_for_unsafe_arithmetic():
     for dispatcher in dispatchers:
         assert dispatcher.targetoptions["fastmath"] <= {"reassoc", "contract"}, dispatcher
         assert dispatcher.targetoptions["error_model"] == "numpy", dispatcher
+
+
+def reductions(source):
+    """The names that a driver's loops over chunks make anew out of what they were, and how many such loops there are."""
+    loops = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.For) and "prange" in ast.unparse(n.iter)]
+    found = set()
+    for node in (node for loop in loops for node in ast.walk(loop)):
+        targets = [node.target] if isinstance(node, ast.AugAssign) else node.targets if isinstance(node, ast.Assign) else []
+        read = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+        names = {target.id for target in targets if isinstance(target, ast.Name)}
+        found |= names if isinstance(node, ast.AugAssign) else names & read
+    return found, len(loops)
+
+
+def test_no_driver_reduces_into_a_scalar():
+    """Case 153: one loop over chunks a driver, and what chunks have in common is an array with a place for each."""
+    planted = "def f(x):\n total = 1.0\n for i in prange(9):\n  if x[i] > 0:\n   total {}\n return total"
+    assert reductions(planted.format("+= x[i]")) == reductions(planted.format("= total + x[i]")) == ({"total"}, 1)
+    drivers = [value for module in pkgutil.iter_modules(tensorgrad.kernels.__path__, "tensorgrad.kernels.")
+               for value in vars(importlib.import_module(module.name)).values() if isinstance(value, jit.Driver)]  # fmt: skip
+    assert len(drivers) > 30
+    for driver in drivers:
+        assert reductions(inspect.getsource(driver.function)) == (set(), 1), driver.function
 
 
 @jit.inline

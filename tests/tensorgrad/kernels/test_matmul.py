@@ -294,6 +294,7 @@ def test_number_of_threads_changes_no_bit():
 
 @pytest.mark.parametrize("layer", ["default", "workqueue"])
 def test_several_python_threads_at_once(layer):
+    """Case 168."""
     assert run("print(t.products_in_threads())", NUMBA_THREADING_LAYER=layer) == "True"
 
 
