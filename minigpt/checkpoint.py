@@ -21,7 +21,8 @@ from minigpt.config import NAMES, TrainConfig
 from minigpt.errors import UserError
 from minigpt.files import write_whole
 from minigpt.models.gpt import GPT, GPTConfig
-from minigpt.tokenizer import Tokenizer, load_tokenizer
+from minigpt.tokenizer import Tokenizer
+from minigpt.tokenizer_file import load_tokenizer
 
 PREFIX = "transformer."
 WEIGHTS = "model.safetensors"

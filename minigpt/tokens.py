@@ -22,9 +22,11 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from minigpt import tokenizer as tokenizers
+from minigpt import lossless
 from minigpt.errors import UserError
 from minigpt.sources import END
+from minigpt.tokenizer import Tokenizer
+from minigpt.tokenizer_file import load_tokenizer
 
 VERSION = 1  # of the files' layout
 PLAIN_LINES = 20 << 20  # characters from which the work is announced where there is no terminal
@@ -47,7 +49,7 @@ class Text(Protocol):
 class Tokens:
     """Token ids, (n,) of the smallest unsigned type that holds the vocabulary, the first `cut` of them to train on."""
 
-    tokenizer: tokenizers.Tokenizer
+    tokenizer: Tokenizer
     ids: np.ndarray
     cut: int
     characters: int
@@ -141,17 +143,17 @@ def _measure(text: Text, progress: Progress) -> tuple[int, set[str]]:
     return characters, alphabet
 
 
-def _tokenizer(kind: str, vocab_size: int, alphabet: set[str], train: Iterator[str], ends: bool) -> tokenizers.Tokenizer:
+def _tokenizer(kind: str, vocab_size: int, alphabet: set[str], train: Iterator[str], ends: bool) -> Tokenizer:
     if kind == "char":
-        return tokenizers.char_tokenizer(alphabet, ends)
-    return tokenizers.byte_tokenizer(ends) if kind == "bytes" else tokenizers.bpe_tokenizer(train, vocab_size, ends)
+        return lossless.char_tokenizer(alphabet, ends)
+    return lossless.byte_tokenizer(ends) if kind == "bytes" else lossless.bpe_tokenizer(train, vocab_size, ends)
 
 
 def _part(text: Text, cut: int, part: int) -> Iterator[str]:
     return (piece for which, piece in encodable(text.pieces(), cut) if which == part and piece is not END)
 
 
-def _encoded(tokenizer: tokenizers.Tokenizer, piece: str | None) -> np.ndarray:
+def _encoded(tokenizer: Tokenizer, piece: str | None) -> np.ndarray:
     return np.array([tokenizer.end_of_text]) if piece is END else tokenizer.encode(piece)
 
 
@@ -185,7 +187,7 @@ def _read(folder: Path) -> Tokens | None:
     """A token file of the cache, or None if it is not there or damaged; no id outside the vocabulary gets past this."""
     try:
         about: dict[str, Any] = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-        tokenizer = tokenizers.load_tokenizer(folder / "tokenizer.json")
+        tokenizer = load_tokenizer(folder / "tokenizer.json")
         ids = np.asarray(np.memmap(folder / "ids", dtype=about["dtype"], mode="r"))
         train, validation = about["counts"]
         vocabulary = tokenizer.vocab_size

@@ -9,8 +9,8 @@ from safetensors.numpy import load_file, save_file
 
 from minigpt import checkpoint, snapshots
 from minigpt.errors import UserError
+from minigpt.lossless import char_tokenizer
 from minigpt.models.gpt import GPT, GPTConfig
-from minigpt.tokenizer import char_tokenizer
 
 
 def model_of(**settings):

@@ -19,8 +19,8 @@ from minigpt import train as training
 from minigpt.data import Corpus
 from minigpt.errors import TrainingError, UserError
 from minigpt.files import remove_temporaries
+from minigpt.lossless import char_tokenizer
 from minigpt.resume import settings
-from minigpt.tokenizer import char_tokenizer
 from minigpt.train import Run, train
 
 
@@ -96,6 +96,33 @@ def test_killed_while_saving(tmp_path, kills):
         newest, beside = state, own
     assert sum(during.values()) == kills
     print(f"{kills} kills, {during} loaded, 0 losses")
+
+
+@pytest.mark.parametrize("call", range(13))
+def test_killed_between_any_two_files(tmp_path, call):
+    """Case 204: at each of the 13 flushes of a save; never a mix of the weights, moments and state of two steps."""
+    run = run_of(tmp_path)
+    mark(run, 1)
+    training._save(run)
+    child = os.fork()
+    if child == 0:
+        calls, real = [0], os.fsync
+
+        def fsync(file):
+            calls[0] += 1
+            if calls[0] == call + 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            real(file)
+
+        try:
+            os.fsync = fsync
+            mark(run, 2)
+            training._save(run)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    found = steps_in(tmp_path)
+    assert found == ((1, 1, 1, 1) if call < 8 else (2, 2, 2, 1) if call < 13 else (2, 2, 2, 2))
 
 
 def test_killed_in_the_middle_of_training_and_resumed(text_file, tmp_path):

@@ -8,10 +8,10 @@ import pytest
 import tensorgrad as tg
 from minigpt.errors import UserError
 from minigpt.evaluate import _scored, calibration_error, encode, evaluate
+from minigpt.lossless import byte_tokenizer, char_tokenizer
 from minigpt.models.gpt import GPT, GPTConfig
 from minigpt.sources import open_source
 from minigpt.surprise import colour, page, shown
-from minigpt.tokenizer import byte_tokenizer, char_tokenizer
 
 
 class Recorder:

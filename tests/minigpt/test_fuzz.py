@@ -13,7 +13,8 @@ from training_runs import trainer_for
 from minigpt import checkpoint, snapshots, tensorfile
 from minigpt.config import TrainConfig, read_config_file
 from minigpt.errors import UserError
-from minigpt.tokenizer import char_tokenizer, load_tokenizer
+from minigpt.lossless import char_tokenizer
+from minigpt.tokenizer_file import load_tokenizer
 
 TOKENS = (
     b"-1",

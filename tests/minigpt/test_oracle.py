@@ -5,8 +5,8 @@ import pytest
 
 import tensorgrad as tg
 from minigpt import checkpoint
+from minigpt.lossless import byte_tokenizer
 from minigpt.models.gpt import GPT, GPTConfig
-from minigpt.tokenizer import byte_tokenizer
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

@@ -7,7 +7,8 @@ import pytest
 import tokenizers
 
 from minigpt.errors import UserError
-from minigpt.tokenizer import BYTE_LETTERS, Tokenizer, bpe_tokenizer, byte_tokenizer, char_tokenizer, load_tokenizer
+from minigpt.lossless import BYTE_LETTERS, Lossless, bpe_tokenizer, byte_tokenizer, char_tokenizer
+from minigpt.tokenizer_file import load_tokenizer
 
 TEXT = "First Citizen:\r\nWe'll  proceed,\tno  further\n\n<|endoftext|> é ß 中文 😀👍🏽 \u200d e\u0301 \0 \x7f end  " * 3
 OTHER = "A naïve café; 日本語, don't! \ufeff \ufffd <|endoftext|><pad>[UNK] \n\r \u2028 🏳️‍🌈"
@@ -70,7 +71,7 @@ def test_a_control_token_in_a_published_file_is_never_read_from_text():
     """Case 232."""
     backend = tokenizers.Tokenizer.from_str(bpe_tokenizer([TEXT], 300).backend.to_str())
     backend.add_special_tokens(["<|endoftext|>"])
-    ours = Tokenizer(backend)
+    ours = Lossless(backend)
     control = ours.vocab_size - 1
     assert ours.piece(control) == b"<|endoftext|>"
     ids = ours.encode("a<|endoftext|>b")
@@ -113,14 +114,12 @@ def test_bad_files(tmp_path):
     description = json.loads(char_tokenizer("ab").backend.to_str())
     gap = json.dumps(description | {"model": description["model"] | {"vocab": {"a": 0, "b": 2}}})
     long = json.dumps(description | {"model": description["model"] | {"vocab": {"a": 0, "bc": 1}}})
-    other = tokenizers.Tokenizer(tokenizers.models.WordPiece({"a": 0}, unk_token="a")).to_str()
     for content, message in [
         ("", "is not a tokenizer file"),
         ("[1]", "is not a tokenizer file"),
         ("\udcff", "is not a tokenizer file"),
         (gap, "do not run from 0 to 1"),
         (long, "token 1 is 'bc'"),
-        (other, "neither characters, bytes nor byte-level BPE"),
     ]:
         path.write_bytes(content.encode("utf-8", "surrogateescape"))
         with pytest.raises(UserError, match=message):

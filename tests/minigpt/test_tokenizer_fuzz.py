@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from minigpt.errors import UserError
-from minigpt.tokenizer import bpe_tokenizer, byte_tokenizer, char_tokenizer, load_tokenizer
+from minigpt.lossless import bpe_tokenizer, byte_tokenizer, char_tokenizer
+from minigpt.tokenizer_file import load_tokenizer
 
 TEXT = "the end of the story é 😀 "
 ODD = [None, True, -1, 0, 1, 2**31, 2**32, 2**63, 2**64, 10**40, 1e308, "", "a", "Ġ", "é", "<0x-1>", "\ud800", "x" * 10_000]

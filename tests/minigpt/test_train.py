@@ -17,7 +17,7 @@ from minigpt.data import load_corpus
 from minigpt.errors import TrainingError, UserError
 from minigpt.generation.config import GenerationConfig
 from minigpt.generation.text import generate_text
-from minigpt.tokenizer import char_tokenizer
+from minigpt.lossless import char_tokenizer
 from minigpt.trainer import Trainer, model_config
 
 MODEL = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}

@@ -8,9 +8,9 @@ from minigpt import check, checkpoint, verify
 from minigpt.commands.verify import run
 from minigpt.generation import beam
 from minigpt.generation.context import Context
+from minigpt.lossless import byte_tokenizer
 from minigpt.models.cache import KeyValueCache
 from minigpt.models.gpt import GPT, GPTConfig
-from minigpt.tokenizer import byte_tokenizer
 from minigpt.verify import Equality
 from tensorgrad.ops.fused import _gelu
 

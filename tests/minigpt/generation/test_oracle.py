@@ -7,7 +7,7 @@ from minigpt import checkpoint
 from minigpt.generation.beam import beam_search
 from minigpt.generation.config import GenerationConfig
 from minigpt.generation.decode import decode
-from minigpt.tokenizer import byte_tokenizer
+from minigpt.lossless import byte_tokenizer
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

@@ -12,7 +12,7 @@ from minigpt.generation.processors import (
     repetition_penalty,
     sequence_bias,
 )
-from minigpt.tokenizer import char_tokenizer
+from minigpt.lossless import char_tokenizer
 
 SCORES = [2.0, -2.0, 0.5, -0.5]
 INF = np.inf

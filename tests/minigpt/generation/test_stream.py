@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minigpt.generation.stream import Writer
-from minigpt.tokenizer import bpe_tokenizer, byte_tokenizer
+from minigpt.lossless import bpe_tokenizer, byte_tokenizer
 
 TEXT = "Où est-il ? né 😀👍🏽! 中文 done. "
 

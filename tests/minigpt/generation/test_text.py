@@ -6,7 +6,7 @@ import pytest
 from minigpt.errors import UserError
 from minigpt.generation.config import GenerationConfig
 from minigpt.generation.text import generate_text, generate_texts, start_ids
-from minigpt.tokenizer import byte_tokenizer, char_tokenizer
+from minigpt.lossless import byte_tokenizer, char_tokenizer
 
 LETTERS = char_tokenizer("abcdefghij\n")
 GREEDY = GenerationConfig(max_new_tokens=30, temperature=0)
