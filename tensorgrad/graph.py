@@ -55,6 +55,7 @@ class _State(threading.local):
     watch: Watch | None = None  # sees every result, and every cotangent, as it is made
     tape: Tape | None = None  # random seeds of a computation that will be repeated
     freeing: bool = False  # the graph being pulled through is given up on the way
+    unfilled: bool = False  # parameters are made without values; see nn/unfilled.py
 
 
 state = _State()

@@ -31,12 +31,18 @@ class GPTConfig:
     dropout: float = 0.0
     bias: bool = True
     activation: str = "gelu"
+    n_inner: int | None = None  # features inside a feed-forward network, 4 n_embd unless given
+    norm_eps: float = 1e-5
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd"):
             value = getattr(self, name)
             if not (isinstance(value, int) and value >= 1):
                 raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
+        if not (self.n_inner is None or (isinstance(self.n_inner, int) and self.n_inner >= 1)):
+            raise ValueError(f"n_inner must be an integer >= 1 or None, got {self.n_inner!r}")
+        if not self.norm_eps > 0:
+            raise ValueError(f"norm_eps must be > 0, got {self.norm_eps}")
         if self.n_embd % self.n_head:
             raise ValueError(f"n_embd must be a multiple of n_head, got n_embd {self.n_embd} and n_head {self.n_head}")
         if not 0 <= self.dropout < 1:
@@ -50,10 +56,10 @@ class Block(Module):
 
     def __init__(self, config: GPTConfig, rng: np.random.Generator):
         c = config
-        self.ln_1 = LayerNorm(c.n_embd, bias=c.bias)
+        self.ln_1 = LayerNorm(c.n_embd, c.norm_eps, bias=c.bias)
         self.attn = SelfAttention(c.n_embd, c.n_head, c.dropout, c.bias, rng)
-        self.ln_2 = LayerNorm(c.n_embd, bias=c.bias)
-        self.mlp = FeedForward(c.n_embd, c.dropout, c.bias, rng, c.activation)
+        self.ln_2 = LayerNorm(c.n_embd, c.norm_eps, bias=c.bias)
+        self.mlp = FeedForward(c.n_embd, c.dropout, c.bias, rng, c.activation, c.n_inner)
 
     def forward(self, x: Tensor, cache: KeyValueCache | None = None, rng: Rng = None) -> Tensor:
         x = self.attn(self.ln_1(x), causal=True, cache=cache, rng=rng, residual=x)  # x + attention of x
@@ -72,7 +78,7 @@ class GPT(Module):
         self.wte = Embedding(config.vocab_size, config.n_embd, rng=rng)
         self.wpe = Embedding(config.block_size, config.n_embd, rng=rng)
         self.h = ModuleList(Block(config, rng) for _ in range(config.n_layer))
-        self.ln_f = LayerNorm(config.n_embd, bias=config.bias)
+        self.ln_f = LayerNorm(config.n_embd, config.norm_eps, bias=config.bias)
         self._initialise(rng)
         self.astype(dtype)
 

@@ -145,13 +145,16 @@ class MLP(Module):
 
 
 class FeedForward(Module):
-    """(B, T, C) -> (B, T, C);  W2 f(W1 x), added to the residual if there is one."""
+    """(B, T, C) -> (B, T, C);  W2 f(W1 x), added to the residual if there is one.  W1 x has 4 C features unless given."""
 
-    def __init__(self, n_embd: int, dropout: float, bias: bool, rng: np.random.Generator, activation: str = "gelu"):
+    def __init__(
+        self, n_embd: int, dropout: float, bias: bool, rng: np.random.Generator, activation: str = "gelu",
+        n_inner: int | None = None,
+    ):  # fmt: skip
         self.dropout = dropout
         self.activation = activation
-        self.c_fc = Linear(n_embd, 4 * n_embd, bias=bias, rng=rng)
-        self.c_proj = Linear(4 * n_embd, n_embd, bias=bias, rng=rng)
+        self.c_fc = Linear(n_embd, n_inner or 4 * n_embd, bias=bias, rng=rng)
+        self.c_proj = Linear(n_inner or 4 * n_embd, n_embd, bias=bias, rng=rng)
 
     def forward(self, x: Tensor, rng: Rng = None, residual: Tensor | None = None) -> Tensor:
         p = self.dropout if self.training else 0.0

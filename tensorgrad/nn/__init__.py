@@ -7,6 +7,7 @@ from .conv import AvgPool2d, BatchNorm1d, BatchNorm2d, Conv1d, Conv2d, MaxPool2d
 from .layers import Dropout, Embedding, Flatten, Identity, LayerNorm, Linear, RMSNorm
 from .module import Module, Parameter
 from .recurrent import GRU, LSTM
+from .unfilled import unfilled
 
 __all__ = [
     "ELU",
@@ -40,4 +41,5 @@ __all__ = [
     "Softmax",
     "Softplus",
     "Tanh",
+    "unfilled",
 ]

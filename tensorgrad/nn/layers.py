@@ -22,12 +22,12 @@ Rng = np.random.Generator | None
 
 def uniform(rng: Rng, bound: float, *shape: int) -> Parameter:
     """A float32 Parameter with entries uniform in +-bound."""
-    return Parameter((rng or np.random.default_rng()).uniform(-bound, bound, shape).astype(np.float32))
+    return Parameter((rng or np.random.default_rng()).uniform(-bound, bound, shape), dtype=np.float32)
 
 
 def constant(value: float, *shape: int) -> Parameter:
     """A float32 Parameter with equal entries."""
-    return Parameter(np.full(shape, value, np.float32))
+    return Parameter(np.broadcast_to(np.float32(value), shape))
 
 
 class Identity(Module):
@@ -65,7 +65,7 @@ class Embedding(Module):
             raise ValueError(f"padding_idx must be a row of the table of {num_embeddings}, got {padding_idx}")
         rows = (rng or np.random.default_rng()).standard_normal((num_embeddings, embedding_dim), np.float32)
         self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings
-        if self.padding_idx is not None:
+        if self.padding_idx is not None and rows.flags.writeable:
             rows[self.padding_idx] = 0
         self.weight = Parameter(rows)
 

@@ -16,12 +16,28 @@ from ..graph import Tensor, as_tensor, state, tensor
 
 
 class Parameter(Tensor):
-    """A leaf that a model learns, holding a copy of `data`."""
+    """A leaf that a model learns, holding a copy of `data` in its own dtype, or another."""
 
     __slots__ = ()
 
-    def __init__(self, data: Any, requires_grad: bool = True, name: str | None = None):
-        super().__init__(tensor(data)._array, requires_grad, name)
+    def __init__(self, data: Any, requires_grad: bool = True, name: str | None = None, dtype: Any = None):
+        array = _blank(np.asarray(data), dtype) if state.unfilled else tensor(data, dtype)._array
+        super().__init__(array, requires_grad, name)
+
+    @property
+    def data(self) -> np.ndarray:
+        """The values, as a read-only view.  Assigning a new array replaces them; not where they are still to come."""
+        return Tensor.data.fget(self)  # type: ignore[attr-defined]
+
+    @data.setter
+    def data(self, values: Any) -> None:
+        if not state.unfilled:
+            Tensor.data.fset(self, values)  # type: ignore[attr-defined]
+
+
+def _blank(like: np.ndarray, dtype: Any) -> np.ndarray:
+    """Zeros of a shape and dtype, without memory."""
+    return np.broadcast_to(np.zeros((), dtype or like.dtype), like.shape)
 
 
 class HookHandle:
@@ -236,7 +252,7 @@ class Module:
         """Convert every floating-point parameter and buffer to `dtype`, in place."""
         for _, value in self._named("parameter", "buffer"):
             if value.dtype.kind == "f":
-                value._array = value._array.astype(dtype)
+                value._array = _blank(value._array, dtype) if state.unfilled else value._array.astype(dtype)
                 value.changed()
         return self
 

@@ -1,0 +1,134 @@
+"""Models as Hugging Face folders: config.json, model.safetensors, and the tokenizer's files."""
+
+from __future__ import annotations
+
+import json
+import pkgutil
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from minigpt import tensorfile
+from minigpt.errors import UserError
+from minigpt.exchange import families
+from minigpt.exchange.family import Architecture, Family
+from minigpt.exchange.settings import read_settings, write_settings
+from minigpt.exchange.weights import layout, model_of, stored_tensors
+from minigpt.files import write_whole
+from tensorgrad.nn import Module
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+_LARGEST_CONFIG = 1 << 24  # bytes
+
+
+def known() -> list[str]:
+    """Every model_type that is read and written here."""
+    return sorted(module.name for module in pkgutil.iter_modules(families.__path__))
+
+
+def family_of(model_type: object, where: object) -> Family:
+    """The table of a model_type; UserError, naming those that are known, if there is none."""
+    if model_type not in known():
+        raise UserError(f"{where} says model_type {model_type!r}, but only {', '.join(known())} are known")
+    return import_module(f"{families.__name__}.{model_type}").FAMILY
+
+
+def from_pretrained(folder: Path | str, dtype: Any = "float32") -> Module:
+    """The model in a Hugging Face folder, in evaluation mode, its weights in `dtype` whatever they are stored in.
+
+    The class follows `architectures` in config.json.  UserError, one sentence, if anything is missing, malformed,
+    unsupported or does not fit together; nothing that is read is executed.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder; a model is a folder with {CONFIG} and {WEIGHTS}")
+    family, architecture, config = read_config(folder / CONFIG)
+    model = model_of(config, tensorfile.read(folder / WEIGHTS), family, architecture, dtype, folder / WEIGHTS)
+    model.model_type = family.model_type  # type: ignore[assignment]
+    return model.eval()
+
+
+def save_pretrained(model: Module, folder: Path | str, tokenizer: Any = None) -> None:
+    """Write a model as a folder that from_pretrained and transformers read, each file whole; the weights come last."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in contents(model, tokenizer):
+        write_whole(folder / name, content)
+
+
+def contents(model: Any, tokenizer: Any = None, record: dict[str, Any] | None = None) -> Iterator[tuple[str, bytes]]:
+    """The files of a model's folder in the order of writing; `record` is what config.json says under "minigpt" besides."""
+    family, name = table_of(model)
+    settings = write_settings(family, name, model.config)
+    settings["torch_dtype"] = str(next(model.parameters()).dtype)
+    if record:
+        settings["minigpt"] = settings.get("minigpt", {}) | record
+    if tokenizer is not None:
+        yield "tokenizer.json", tokenizer.backend.to_str(pretty=True).encode()
+        yield "tokenizer_config.json", _json(_tokenizer_config(model.config))
+    yield CONFIG, _json(settings)
+    tensors = stored_tensors(model, family, family.classes[name])
+    yield WEIGHTS, tensorfile.pack({key: make() for key, make in tensors})
+
+
+def read_config(path: Path) -> tuple[Family, Architecture, Any]:
+    """What a config.json says: the family, the class, and our configuration; UserError for what is not supported."""
+    theirs = read_json(path)
+    family = family_of(theirs.get("model_type"), path)
+    names = theirs.get("architectures") or [next(iter(family.classes))]
+    if not isinstance(names, list) or not names or names[0] not in [*family.classes]:
+        raise UserError(f"{path} says architectures {names!r}, but only {', '.join(family.classes)} are known")
+    architecture = family.classes[names[0]]
+    return family, architecture, read_settings(family, architecture, theirs, path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; UserError if it is unreadable, too long, malformed or holds anything else."""
+    try:
+        with open(path, "rb") as file:
+            content = json.loads(file.read(_LARGEST_CONFIG))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not valid JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold an object, not a {type(content).__name__}")
+    return content
+
+
+def table_of(model: Any) -> tuple[Family, str]:
+    """The family to write a model in, and the name of its class there.
+
+    It is the one that the model was read from, else the first that says everything about it: whose settings, written and
+    read again, give the same configuration, and whose table names every parameter.
+    """
+    config: Any = model.config
+    came_from = next((m.model_type for m in model.modules() if hasattr(m, "model_type")), None)
+    for model_type in [came_from] if came_from else known():
+        family = family_of(model_type, "the model")
+        for name, architecture in family.classes.items():
+            if type(model) is architecture.model and _says_all(family, name, config):
+                return family, name
+    raise UserError(f"no family of {came_from or ', '.join(known())} has a {type(model).__name__} with {config}")
+
+
+def _says_all(family: Family, name: str, config: Any) -> bool:
+    try:
+        again = read_settings(family, family.classes[name], write_settings(family, name, config), "")
+        layout(family, family.classes[name], config)
+    except (UserError, ValueError, AttributeError, LookupError):
+        return False
+    return again == config
+
+
+def _tokenizer_config(config: Any) -> dict[str, Any]:
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": config.block_size,
+    }
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
