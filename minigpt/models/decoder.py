@@ -1,0 +1,258 @@
+"""Decoders after GPT-2: GPT-Neo, GPT-J, GPT-NeoX, BLOOM, LLaMA, OPT and what is built like them.
+
+They differ in how a block is wired (`RESIDUALS`), how it is normalised (`NORMS`), what tells positions apart (learned vectors;
+turns of queries and keys, Su et al. 2021; biases that grow with distance, Press et al. 2022) and in which keys are seen.
+Equations only.  Shapes: B sequences, T new positions of S so far, C features, H heads of d features, V tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import tensorgrad as tg
+from tensorgrad import Tensor
+from tensorgrad.nn import Embedding, LayerNorm, Linear, Module, ModuleList, RMSNorm
+
+from .cache import KeyValueCache
+from .layers import ACTIVATIONS, MLP, Attention, Rng
+from .positions import alibi_slopes
+
+Map = Callable[[Tensor], Tensor]  # (B, T, C) -> (B, T, C)
+
+NORMS: dict[str, type[LayerNorm] | type[RMSNorm]] = {"layer": LayerNorm, "rms": RMSNorm}
+POSITIONS = ("learned", "rotary", "alibi")
+
+
+def pre(x: Tensor, attend: Map, norm_1: Map, feed: Map, norm_2: Map) -> Tensor:
+    """Each branch normalises what it reads (Radford et al. 2019)."""
+    x = x + attend(norm_1(x))
+    return x + feed(norm_2(x))
+
+
+def post(x: Tensor, attend: Map, norm_1: Map, feed: Map, norm_2: Map) -> Tensor:
+    """Each sum is normalised (Vaswani et al. 2017)."""
+    x = norm_1(x + attend(x))
+    return norm_2(x + feed(x))
+
+
+def parallel(x: Tensor, attend: Map, norm_1: Map, feed: Map, norm_2: Map) -> Tensor:
+    """Both branches read the same (Black et al. 2022, section 2.1)."""
+    return x + attend(norm_1(x)) + feed(norm_2(x))
+
+
+def shared(x: Tensor, attend: Map, norm_1: Map, feed: Map, norm_2: Map) -> Tensor:
+    """Both branches read the same, normalised once; norm_2 is not used (Wang and Komatsuzaki 2021, GPT-J)."""
+    y = norm_1(x)
+    return x + attend(y) + feed(y)
+
+
+RESIDUALS = {"pre": pre, "post": post, "parallel": parallel, "shared": shared}
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """The shape of a decoder, by default LLaMA's.  Raises ValueError for a value that makes no model.
+
+    Where None: n_inner is 4 n_embd, n_group, the heads with keys and values of their own, n_head, head_size n_embd / n_head,
+    rotary_size, the features of a head that are turned, head_size, and attention_scale 1 / sqrt(head_size).  `windows` says
+    for each layer how many keys back a query sees, itself included; None, and no windows at all, is all of them.
+    """
+
+    vocab_size: int
+    block_size: int = 2048
+    n_layer: int = 4
+    n_head: int = 4
+    n_embd: int = 128
+    n_inner: int | None = None
+    n_group: int | None = None
+    head_size: int | None = None
+    dropout: float = 0.0
+    attention_dropout: float = 0.0
+    activation: str = "silu"
+    gated: bool = True
+    norm: str = "rms"
+    norm_eps: float = 1e-6
+    embedding_norm: bool = False
+    final_norm: bool = True
+    residual: str = "pre"
+    positions: str = "rotary"
+    rotary_size: int | None = None
+    rotary_base: float = 10000.0
+    rotary_interleaved: bool = False
+    windows: tuple[int | None, ...] = ()
+    attention_scale: float | None = None
+    attention_bias: bool = False
+    out_bias: bool = False
+    mlp_bias: bool = False
+    tied: bool = False
+    head_bias: bool = False
+
+    def __post_init__(self) -> None:
+        self._check_sizes()
+        for name, known in (("activation", ACTIVATIONS), ("norm", NORMS), ("residual", RESIDUALS), ("positions", POSITIONS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        for name in ("dropout", "attention_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+        for name in ("norm_eps", "rotary_base", "attention_scale"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} must be a positive number, got {value}")
+
+    def _check_sizes(self) -> None:
+        sizes = {name: getattr(self, name) for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd")}
+        given = {name: getattr(self, name) for name in ("n_inner", "n_group", "head_size", "rotary_size")}
+        sizes |= {name: value for name, value in given.items() if value is not None}
+        sizes |= {f"windows[{i}]": window for i, window in enumerate(self.windows) if window is not None}
+        for name, value in sizes.items():
+            if not (isinstance(value, int) and value >= 1):
+                raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
+        if self.head_size is None and self.n_embd % self.n_head:
+            raise ValueError(f"n_embd must be a multiple of n_head, got n_embd {self.n_embd} and n_head {self.n_head}")
+        if self.n_head % self.groups:
+            raise ValueError(f"n_head must be a multiple of n_group, got n_head {self.n_head} and n_group {self.groups}")
+        if self.positions == "rotary" and (self.turned % 2 or self.turned > self.features):
+            raise ValueError(f"rotary_size must be even and at most head_size, got {self.turned} and {self.features}")
+        if self.windows and len(self.windows) != self.n_layer:
+            raise ValueError(f"windows must be one for each of the {self.n_layer} layers, got {len(self.windows)}")
+
+    @property
+    def groups(self) -> int:
+        """Heads with keys and values."""
+        return self.n_group or self.n_head
+
+    @property
+    def features(self) -> int:
+        """d, the features of a head."""
+        return self.head_size or self.n_embd // self.n_head
+
+    @property
+    def turned(self) -> int:
+        """How many of them are turned by the position."""
+        return self.rotary_size or self.features
+
+
+class Block(Module):
+    """(B, T, C) -> (B, T, C): attention and a feed-forward network, wired as `residual` says."""
+
+    def __init__(self, config: DecoderConfig, rng: np.random.Generator):
+        c = config
+        self.residual, self.dropout = c.residual, c.dropout
+        self.ln_1 = NORMS[c.norm](c.n_embd, c.norm_eps)
+        self.attn = Attention(
+            c.n_embd, c.n_head, groups=c.groups, features=c.features, bias=c.attention_bias, out_bias=c.out_bias,
+            scale=c.attention_scale, dropout=c.attention_dropout, rng=rng,
+        )  # fmt: skip
+        self.ln_2 = None if c.residual == "shared" else NORMS[c.norm](c.n_embd, c.norm_eps)
+        self.mlp = MLP(c.n_embd, c.n_inner or 4 * c.n_embd, c.activation, c.gated, c.mlp_bias, rng=rng)
+
+    def forward(self, x: Tensor, rng: Rng = None, **how: Any) -> Tensor:
+        """`how` is what attention is told: mask, bias, turn and cache."""
+
+        def attend(x: Tensor) -> Tensor:
+            return tg.dropout(self.attn(x, causal=True, rng=rng, **how), self.dropout, self.training, rng)
+
+        def feed(x: Tensor) -> Tensor:
+            return tg.dropout(self.mlp(x, rng=rng), self.dropout, self.training, rng)
+
+        return RESIDUALS[self.residual](x, attend, self.ln_1, feed, self.ln_2 or self.ln_1)
+
+
+class Decoder(Module):
+    """(B, T) token ids -> (B, T, V) logits of the next token.
+
+    Weights start normal(0, 0.02), those that end a residual branch scaled by 1/sqrt(2 n_layer); biases 0, gains 1.
+    """
+
+    def __init__(self, config: DecoderConfig, rng: Rng = None, dtype: Any = "float32"):
+        c, rng = config, rng or np.random.default_rng()
+        self.config = c
+        self.wte = Embedding(c.vocab_size, c.n_embd, rng=rng)
+        self.wpe = Embedding(c.block_size, c.n_embd, rng=rng) if c.positions == "learned" else None
+        self.ln_e = NORMS[c.norm](c.n_embd, c.norm_eps) if c.embedding_norm else None
+        self.h = ModuleList(Block(c, rng) for _ in range(c.n_layer))
+        self.ln_f = NORMS[c.norm](c.n_embd, c.norm_eps) if c.final_norm else None
+        self.head = None if c.tied else Linear(c.n_embd, c.vocab_size, bias=c.head_bias, rng=rng)
+        self._initialise(rng)
+        self.astype(dtype)
+
+    def _initialise(self, rng: np.random.Generator) -> None:
+        for name, p in self.named_parameters():
+            if p.ndim == 2:
+                branch_end = name.endswith(("out_proj.weight", "down.weight"))
+                p.data = rng.normal(0.0, 0.02 / math.sqrt(2 * self.config.n_layer) if branch_end else 0.02, p.shape)
+            elif name.endswith("bias"):
+                p.data = np.zeros(p.shape)
+
+    def forward(self, ids: Any, cache: list[KeyValueCache] | None = None, rng: Rng = None, last: int | None = None) -> Tensor:
+        """(B, T) -> (B, T, V), or (B, last, V) if logits are wanted for the `last` positions only."""
+        c, length = self.config, np.shape(ids)[1]
+        start = cache[0].length if cache else 0
+        if start + length > c.block_size:
+            raise ValueError(f"{start + length} tokens do not fit in the context of {c.block_size}")
+        x = self.wte(ids)  # (B, T, C)
+        if self.wpe is not None:
+            x = x + self.wpe(_places(start, length, cache[0].padding if cache else None))
+        x = x if self.ln_e is None else self.ln_e(x)
+        x = tg.dropout(x, c.dropout, self.training, rng)
+        how = {"bias": self._distances(start + length), "turn": self._turn(np.arange(start, start + length))}
+        real = cache[0].tokens(extra=length) if cache else None
+        masks = {window: _seen(start, length, window, real) for window in c.windows or (None,)}
+        for i, block in enumerate(self.h):
+            mask = masks[c.windows[i] if c.windows else None]
+            x = block(x, rng, mask=mask, cache=cache[i] if cache else None, **how)  # (B, T, C)
+        x = x if last is None or last == length else x[:, length - last :]
+        x = x if self.ln_f is None else self.ln_f(x)
+        return tg.linear(x, self.wte.weight) if self.head is None else self.head(x)  # (B, T, V)
+
+    def _turn(self, places: np.ndarray) -> Map | None:
+        """(.., T, d) -> (.., T, d): the first `turned` features of each vector are turned by its place."""
+        c = self.config
+        if c.positions != "rotary":
+            return None
+
+        def turn(x: Tensor) -> Tensor:
+            turned = tg.rotary(x[..., : c.turned], places, c.rotary_base, c.rotary_interleaved)
+            return turned if c.turned == c.features else tg.concat([turned, x[..., c.turned :]], -1)
+
+        return turn
+
+    def _distances(self, length: int) -> Tensor | None:
+        """(H, 1, S): each slope times the place of the key, which is minus the distance and what all keys share."""
+        if self.config.positions != "alibi":
+            return None
+        places = np.arange(length, dtype=self.wte.weight.dtype)
+        return Tensor(alibi_slopes(self.config.n_head).astype(places.dtype)[:, None, None] * places)
+
+    def loss(self, ids: Any, targets: Any, rng: Rng = None) -> Tensor:
+        """(B, T), (B, T) -> the mean of -log p(target) in nats."""
+        return tg.cross_entropy(self(ids, rng=rng), targets)
+
+    def new_cache(self, batch: int = 1, length: int | None = None, padding: np.ndarray | None = None) -> list[KeyValueCache]:
+        """An empty cache for each layer, with room for `length` positions, the whole context unless given.
+
+        The first padding[b] positions of row b will be no tokens, so that rows of unequal length end together.
+        """
+        c = self.config
+        size = batch, c.groups, length or c.block_size, c.features
+        return [KeyValueCache(*size, self.wte.weight.dtype, padding) for _ in range(c.n_layer)]
+
+
+def _places(start: int, length: int, padding: np.ndarray | None) -> np.ndarray:
+    """(1, T), or (B, T) if some positions are padding, which has no place of its own."""
+    places = np.arange(start, start + length)[None]
+    return places if padding is None else np.maximum(places - padding[:, None], 0)
+
+
+def _seen(start: int, length: int, window: int | None, real: np.ndarray | None) -> np.ndarray | None:
+    """(.., T, S): True at the tokens that are less than a window behind; what is ahead is hidden by causal attention."""
+    if window is None or start + length <= window:
+        return real
+    near = np.arange(start + length) > np.arange(start, start + length)[:, None] - window
+    return near if real is None else near & real
