@@ -4,38 +4,46 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
-from safetensors.numpy import save as _pack
+from safetensors import SafetensorError, safe_open
 
 from minigpt.errors import UserError
 
 LARGEST_HEADER = 100_000_000  # bytes, as in the format's reference implementation
-TYPES = ("F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL")
+_TYPES = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1", "U64": "<u8", "U32": "<u4",
+    "U16": "<u2", "U8": "u1", "BOOL": "?",
+}  # fmt: skip
+_NAMES = {np.dtype(code): name for name, code in _TYPES.items()}
+TYPES = (*_TYPES, "BF16")
 
 
 def pack(tensors: Mapping[str, np.ndarray]) -> bytes:
     """The file's bytes, from arrays of any strides and byte order; the same arrays give the same bytes."""
-    plain = {name: np.asarray(tensors[name], tensors[name].dtype.newbyteorder("="), order="C") for name in sorted(tensors)}
-    file = _pack(plain, metadata={"format": "pt", "sha256": digest(plain)})
-    start = 8 + int.from_bytes(file[:8], "little")
-    header = json.loads(file[8:start])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))  # the library writes them in any order
+    plain = {name: np.asarray(tensors[name], tensors[name].dtype.newbyteorder("<"), order="C") for name in tensors}
+    header: dict[str, Any] = {"__metadata__": {"format": "pt", "sha256": digest(plain)}}
+    end = 0
+    ordered = sorted(plain, key=lambda name: (-plain[name].itemsize, name))  # each begins at a multiple of its item's size
+    for name in ordered:
+        start, end = end, end + plain[name].nbytes
+        header[name] = {"dtype": _NAMES[plain[name].dtype], "shape": plain[name].shape, "data_offsets": (start, end)}
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + file[start:]
+    return b"".join([len(text).to_bytes(8, "little"), text, *(plain[name].reshape(-1).view(np.uint8).data for name in ordered)])
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a file, a file without a hash included; UserError if it is malformed, or changed since it was written."""
+    """The arrays of a file, BF16 as float32, a file without a hash included; UserError if it is malformed, or changed since."""
     try:
         header = _header(path)
-        tensors = load_file(path)
+        with safe_open(path, "np"):  # the header fits the file
+            pass
+        tensors = _values(path, header)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
     except (SafetensorError, KeyError, ValueError, TypeError, RecursionError, OverflowError, MemoryError) as error:
@@ -44,6 +52,25 @@ def read(path: Path) -> dict[str, np.ndarray]:
     if "sha256" in metadata and metadata["sha256"] != digest(tensors):
         raise UserError(f"{path} is damaged: its contents do not have the hash that was stored with them")
     return tensors
+
+
+def _values(path: Path, header: dict[str, Any]) -> dict[str, np.ndarray]:
+    tensors = {}
+    with open(path, "rb") as file:
+        start = 8 + int.from_bytes(file.read(8), "little")
+        for name, entry in header.items():
+            if name != "__metadata__":
+                file.seek(start + entry["data_offsets"][0])
+                values = np.fromfile(file, _TYPES.get(entry["dtype"], "<u2"), math.prod(entry["shape"]))
+                tensors[name] = (_widened(values) if entry["dtype"] == "BF16" else values).reshape(entry["shape"])
+    return tensors
+
+
+def _widened(halves: np.ndarray) -> np.ndarray:
+    """The upper halves of float32 numbers, as these."""
+    wide = halves.astype(np.uint32)
+    wide <<= 16
+    return wide.view(np.float32)
 
 
 def digest(tensors: Mapping[str, np.ndarray]) -> str:

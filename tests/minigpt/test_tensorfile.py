@@ -89,7 +89,6 @@ BROKEN = {
     "a shape that wraps in bytes": {"a": entry(shape=(2**42 + 1, 2**20))},
     "a negative shape": {"a": entry(shape=(-2,))},
     "an unknown type": {"a": entry(dtype="F7")},
-    "a type that NumPy lacks": {"a": entry(dtype="BF16", shape=(4,))},
     "metadata of numbers": {"a": entry(), "__metadata__": {"sha256": 3}},
     "metadata of text": {"a": entry(), "__metadata__": "x"},
     "a tensor of text": {"a": "x"},
@@ -116,6 +115,15 @@ def test_types_are_listed(tmp_path):
     """Case 182."""
     with pytest.raises(UserError, match="'a' is of type 'F7', but only F64, F32, F16, "):
         tensorfile.read(file_of(tmp_path / "a", {"a": entry(dtype="F7")}, bytes(8)))
+
+
+def test_bfloat16_is_read_as_float32(tmp_path):
+    """Sign, 8 bits of exponent, 7 of fraction: 0x3FC0 is 1.5, 0xC049 -3.140625, 0x7F80 infinity, 0x0001 2^-133."""
+    halves = np.array([0x3FC0, 0xC049, 0x7F80, 0x8000, 0x0001], "<u2")
+    header = {"a": entry("BF16", (5,), (0, 10)), "b": entry("F16", (1,), (10, 12))}
+    arrays = tensorfile.read(file_of(tmp_path / "a", header, halves.tobytes() + np.float16(0.25).tobytes()))
+    assert arrays["a"].dtype == np.float32 and arrays["a"].tolist() == [1.5, -3.140625, np.inf, 0.0, 2.0**-133]
+    assert np.signbit(arrays["a"][3]) and arrays["b"].tolist() == [0.25]
 
 
 def test_a_hundred_thousand_names_of_one_region(tmp_path):
