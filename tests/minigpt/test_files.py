@@ -1,11 +1,13 @@
 """A file or a folder is the old one or the new one, whatever happens in between."""
 
+import io
 import os
 import threading
 from pathlib import Path
 
 import pytest
 
+from minigpt import files
 from minigpt.files import remove_temporaries, temporary_name, write_folder, write_whole
 
 
@@ -29,6 +31,24 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, c
     monkeypatch.setattr(os, call, fail)
     with pytest.raises(OSError, match=error[1]):
         write_whole(path, "new")
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_an_error_on_closing_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    """Case 201: some file systems say only then that what was written did not arrive."""
+
+    class Failing(io.FileIO):
+        def close(self):
+            if not self.closed:
+                super().close()
+                raise OSError(5, "Input/output error")
+
+    path = tmp_path / "a.txt"
+    write_whole(path, "old")
+    monkeypatch.setattr(files, "open", lambda name, mode: Failing(name, mode), raising=False)
+    for write in (lambda: write_whole(path, "new"), lambda: write_folder(tmp_path / "set", [("a", b"1")])):
+        with pytest.raises(OSError, match="Input/output error"):
+            write()
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["a.txt"]
 
 

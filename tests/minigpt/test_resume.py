@@ -20,6 +20,7 @@ VARIANTS = {
     "muon, plateau": {"optimizer": "muon", "schedule": "plateau", "eval_interval": 3},
     "sgd, one_cycle": {"optimizer": "sgd", "schedule": "one_cycle", "bias": False},
     "rmsprop, warmup_stable_decay": {"optimizer": "rmsprop", "schedule": "warmup_stable_decay", "warmup_steps": 3},
+    "epochs, dropout": {"sampling": "epoch", "dropout": 0.1, "batch_size": 3},
     "adagrad, linear, smoothing": {"optimizer": "adagrad", "schedule": "linear", "label_smoothing": 0.1},
 }
 
@@ -46,6 +47,17 @@ def test_in_many_parts_at_evaluations_and_between(text_file, tmp_path, monkeypat
     train(config_for(text_file, tmp_path / "whole", **changes))
     run_in_parts(monkeypatch, config_for(text_file, tmp_path / "parts", **changes), 1, 5, 6, 19)
     same(tmp_path / "whole", tmp_path / "parts")
+
+
+@pytest.mark.parametrize(("characters", "position"), [(187, {"epoch": 0, "read": 20}), (134, {"epoch": 1, "read": 6})])
+def test_at_the_end_of_an_epoch_and_within_one(text_file, tmp_path, monkeypatch, characters, position):
+    """Case 208: an epoch is 5 batches of 4 windows, or 3 and a half; nine tenths of the text are 8 tokens for each and 8 more."""
+    (tmp_path / "text").write_text(text_file.read_text()[:characters])
+    whole, parts = (config_for(tmp_path / "text", tmp_path / name, sampling="epoch", keep_last=9) for name in ("a", "b"))
+    train(whole)
+    run_in_parts(monkeypatch, parts, 5, 7, 10)
+    same(tmp_path / "a", tmp_path / "b")
+    assert checkpoint.read_json(tmp_path / "b" / "checkpoints" / "step-00000005" / "state.json")["batches"] == position
 
 
 def test_from_an_older_checkpoint_the_log_is_cut_and_grows_again(text_file, tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from training_runs import config_for, final_state, no_pictures, stop_at  # noqa: F401
 
 from minigpt import snapshots
+from minigpt import train as training
 from minigpt.errors import Interrupted
 from minigpt.signals import StopRequest
 from minigpt.train import train
@@ -73,6 +74,21 @@ def test_interrupted_while_the_text_is_read(command, text_file, tmp_path, monkey
     monkeypatch.setattr("minigpt.train.load_corpus", interrupt)
     code, _, err = command("train", "--data", text_file, "--out", tmp_path / "m")
     assert (code, err) == (130, "\nminigpt: interrupted\n") and not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize("during", ["evaluate", "warm"])
+def test_a_signal_between_steps_is_served_before_the_next(text_file, tmp_path, monkeypatch, during):
+    """Case 216: during an evaluation the step before is saved; while kernels are compiled there is none yet."""
+    real = getattr(training, during)
+
+    def interrupted(*arguments, **how):
+        signal.raise_signal(signal.SIGTERM)
+        return real(*arguments, **how)
+
+    monkeypatch.setattr(training, during, interrupted)
+    with pytest.raises(Interrupted, match="after step 4, which is saved" if during == "evaluate" else "before its first step"):
+        train(config_for(text_file, tmp_path / "a", eval_interval=4))
+    assert [snapshots.step_of(path) for path in snapshots.steps(tmp_path / "a")] == ([4] if during == "evaluate" else [])
 
 
 def test_a_stop_before_the_first_step_saves_nothing(text_file, tmp_path, monkeypatch):
