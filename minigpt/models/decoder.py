@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 import tensorgrad as tg
 from tensorgrad import Tensor
-from tensorgrad.nn import Embedding, LayerNorm, Linear, Module, ModuleList, RMSNorm
+from tensorgrad.nn import Embedding, Identity, LayerNorm, Linear, Module, ModuleList, RMSNorm
 
 from .cache import KeyValueCache
 from .layers import ACTIVATIONS, MLP, Attention, Rng
@@ -26,6 +27,7 @@ Map = Callable[[Tensor], Tensor]  # (B, T, C) -> (B, T, C)
 
 NORMS: dict[str, type[LayerNorm] | type[RMSNorm]] = {"layer": LayerNorm, "rms": RMSNorm}
 POSITIONS = ("learned", "rotary", "alibi")
+OPTIONAL = ("embedding_size", "n_inner", "n_group", "head_size", "rotary_size")
 
 
 def pre(x: Tensor, attend: Map, norm_1: Map, feed: Map, norm_2: Map) -> Tensor:
@@ -59,8 +61,9 @@ class DecoderConfig:
     """The shape of a decoder, by default LLaMA's.  Raises ValueError for a value that makes no model.
 
     Where None: n_inner is 4 n_embd, n_group, the heads with keys and values of their own, n_head, head_size n_embd / n_head,
-    rotary_size, the features of a head that are turned, head_size, and attention_scale 1 / sqrt(head_size).  `windows` says
-    for each layer how many keys back a query sees, itself included; None, and no windows at all, is all of them.
+    embedding_size, of the table of tokens, n_embd, rotary_size, the features of a head that are turned, the rotary_fraction
+    of head_size, and attention_scale 1 / sqrt(head_size).  `local` says for each layer whether a query sees only the last
+    `window` keys, itself included; if it says nothing, none does.
     """
 
     vocab_size: int
@@ -68,6 +71,7 @@ class DecoderConfig:
     n_layer: int = 4
     n_head: int = 4
     n_embd: int = 128
+    embedding_size: int | None = None
     n_inner: int | None = None
     n_group: int | None = None
     head_size: int | None = None
@@ -82,9 +86,11 @@ class DecoderConfig:
     residual: str = "pre"
     positions: str = "rotary"
     rotary_size: int | None = None
+    rotary_fraction: float = 1.0
     rotary_base: float = 10000.0
     rotary_interleaved: bool = False
-    windows: tuple[int | None, ...] = ()
+    window: int = 256
+    local: tuple[bool, ...] = ()
     attention_scale: float | None = None
     attention_bias: bool = False
     out_bias: bool = False
@@ -100,27 +106,24 @@ class DecoderConfig:
         for name in ("dropout", "attention_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
-        for name in ("norm_eps", "rotary_base", "attention_scale"):
+        for name in ("norm_eps", "rotary_base", "rotary_fraction", "attention_scale"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name} must be a positive number, got {value}")
 
     def _check_sizes(self) -> None:
-        sizes = {name: getattr(self, name) for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd")}
-        given = {name: getattr(self, name) for name in ("n_inner", "n_group", "head_size", "rotary_size")}
-        sizes |= {name: value for name, value in given.items() if value is not None}
-        sizes |= {f"windows[{i}]": window for i, window in enumerate(self.windows) if window is not None}
-        for name, value in sizes.items():
-            if not (isinstance(value, int) and value >= 1):
+        for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd", "window", *OPTIONAL):
+            value = getattr(self, name)
+            if not ((isinstance(value, int) and value >= 1) or (value is None and name in OPTIONAL)):
                 raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
         if self.head_size is None and self.n_embd % self.n_head:
             raise ValueError(f"n_embd must be a multiple of n_head, got n_embd {self.n_embd} and n_head {self.n_head}")
         if self.n_head % self.groups:
             raise ValueError(f"n_head must be a multiple of n_group, got n_head {self.n_head} and n_group {self.groups}")
-        if self.positions == "rotary" and (self.turned % 2 or self.turned > self.features):
+        if self.positions == "rotary" and (self.turned % 2 or not 0 < self.turned <= self.features):
             raise ValueError(f"rotary_size must be even and at most head_size, got {self.turned} and {self.features}")
-        if self.windows and len(self.windows) != self.n_layer:
-            raise ValueError(f"windows must be one for each of the {self.n_layer} layers, got {len(self.windows)}")
+        if self.local and len(self.local) != self.n_layer:
+            raise ValueError(f"local must be said of each of the {self.n_layer} layers, got {len(self.local)}")
 
     @property
     def groups(self) -> int:
@@ -135,7 +138,7 @@ class DecoderConfig:
     @property
     def turned(self) -> int:
         """How many of them are turned by the position."""
-        return self.rotary_size or self.features
+        return self.rotary_size or int(self.features * self.rotary_fraction)
 
 
 class Block(Module):
@@ -173,12 +176,15 @@ class Decoder(Module):
     def __init__(self, config: DecoderConfig, rng: Rng = None, dtype: Any = "float32"):
         c, rng = config, rng or np.random.default_rng()
         self.config = c
-        self.wte = Embedding(c.vocab_size, c.n_embd, rng=rng)
+        norm, width = partial(NORMS[c.norm], c.n_embd, c.norm_eps), c.embedding_size or c.n_embd
+        self.wte = Embedding(c.vocab_size, width, rng=rng)
+        self.map_in = Identity() if width == c.n_embd else Linear(width, c.n_embd, bias=False, rng=rng)
         self.wpe = Embedding(c.block_size, c.n_embd, rng=rng) if c.positions == "learned" else None
-        self.ln_e = NORMS[c.norm](c.n_embd, c.norm_eps) if c.embedding_norm else None
+        self.ln_e = norm() if c.embedding_norm else Identity()
         self.h = ModuleList(Block(c, rng) for _ in range(c.n_layer))
-        self.ln_f = NORMS[c.norm](c.n_embd, c.norm_eps) if c.final_norm else None
-        self.head = None if c.tied else Linear(c.n_embd, c.vocab_size, bias=c.head_bias, rng=rng)
+        self.ln_f = norm() if c.final_norm else Identity()
+        self.map_out = Identity() if width == c.n_embd else Linear(c.n_embd, width, bias=False, rng=rng)
+        self.head = None if c.tied else Linear(width, c.vocab_size, bias=c.head_bias, rng=rng)
         self._initialise(rng)
         self.astype(dtype)
 
@@ -196,19 +202,18 @@ class Decoder(Module):
         start = cache[0].length if cache else 0
         if start + length > c.block_size:
             raise ValueError(f"{start + length} tokens do not fit in the context of {c.block_size}")
-        x = self.wte(ids)  # (B, T, C)
+        x = self.map_in(self.wte(ids))  # (B, T, C)
         if self.wpe is not None:
             x = x + self.wpe(_places(start, length, cache[0].padding if cache else None))
-        x = x if self.ln_e is None else self.ln_e(x)
-        x = tg.dropout(x, c.dropout, self.training, rng)
+        x = tg.dropout(self.ln_e(x), c.dropout, self.training, rng=rng)
         how = {"bias": self._distances(start + length), "turn": self._turn(np.arange(start, start + length))}
         real = cache[0].tokens(extra=length) if cache else None
-        masks = {window: _seen(start, length, window, real) for window in c.windows or (None,)}
+        near = _near(start, length, c.window, real) if any(c.local) else None
         for i, block in enumerate(self.h):
-            mask = masks[c.windows[i] if c.windows else None]
+            mask = near if c.local and c.local[i] else real
             x = block(x, rng, mask=mask, cache=cache[i] if cache else None, **how)  # (B, T, C)
         x = x if last is None or last == length else x[:, length - last :]
-        x = x if self.ln_f is None else self.ln_f(x)
+        x = self.map_out(self.ln_f(x))
         return tg.linear(x, self.wte.weight) if self.head is None else self.head(x)  # (B, T, V)
 
     def _turn(self, places: np.ndarray) -> Map | None:
@@ -250,9 +255,9 @@ def _places(start: int, length: int, padding: np.ndarray | None) -> np.ndarray:
     return places if padding is None else np.maximum(places - padding[:, None], 0)
 
 
-def _seen(start: int, length: int, window: int | None, real: np.ndarray | None) -> np.ndarray | None:
+def _near(start: int, length: int, window: int, real: np.ndarray | None) -> np.ndarray | None:
     """(.., T, S): True at the tokens that are less than a window behind; what is ahead is hidden by causal attention."""
-    if window is None or start + length <= window:
+    if start + length <= window:
         return real
     near = np.arange(start + length) > np.arange(start, start + length)[:, None] - window
     return near if real is None else near & real

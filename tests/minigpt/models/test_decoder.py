@@ -16,12 +16,13 @@ PLAIN = {"norm": "layer", "gated": False, "attention_bias": True, "out_bias": Tr
 KINDS = {
     "llama": {"n_group": 2},
     "llama, wide heads": {"n_group": 1, "head_size": 6, "n_inner": 40, "tied": True},
-    "gpt_neo": PLAIN | {"positions": "learned", "windows": (None, 3, None), "attention_scale": 1.0, "tied": True},
+    "gpt_neo": PLAIN | {"positions": "learned", "window": 3, "local": (False, True, False), "attention_scale": 1.0, "tied": True},
     "gptj": PLAIN | {"residual": "shared", "rotary_size": 2, "rotary_interleaved": True, "head_bias": True},
     "gpt_neox": PLAIN | {"residual": "parallel", "rotary_size": 2},
     "bloom": PLAIN | {"positions": "alibi", "embedding_norm": True, "tied": True},
     "opt": PLAIN | {"positions": "learned", "activation": "relu", "tied": True},
-    "opt, post-norm": PLAIN | {"positions": "learned", "activation": "relu", "residual": "post", "final_norm": False},
+    "opt, post-norm": PLAIN
+    | {"positions": "learned", "activation": "relu", "residual": "post", "final_norm": False, "tied": True, "embedding_size": 8},
 }
 VOCABULARY, BLOCK = 19, 16
 
@@ -138,7 +139,7 @@ def test_slopes_are_the_papers():
 
 
 def test_a_window_hides_what_is_far():
-    model = made("gpt_neo", "float64", windows=(3, 3, 3))
+    model = made("gpt_neo", "float64", local=(True,) * 3)
     tokens = ids(1, BLOCK)
     changed = tokens.copy()
     changed[0, 2] = (changed[0, 2] + 1) % VOCABULARY
@@ -149,7 +150,7 @@ def test_a_window_hides_what_is_far():
 
 def test_first_loss_is_that_of_a_uniform_guess():
     for options in KINDS.values():
-        model = Decoder(DecoderConfig(VOCABULARY, 8, 2, 4, 16, **options | {"windows": ()}), np.random.default_rng(0))
+        model = Decoder(DecoderConfig(VOCABULARY, 8, 2, 4, 16, **options | {"local": ()}), np.random.default_rng(0))
         assert model.loss(ids(8, 8), ids(8, 8, seed=1)).item() == pytest.approx(math.log(VOCABULARY), abs=0.1)
 
 
@@ -180,8 +181,10 @@ def test_more_tokens_than_the_context_are_refused():
         ("residual", "none"),
         ("positions", "absolute"),
         ("activation", "softmax"),
-        ("windows", (3,)),
-        ("windows", (0, 1)),
+        ("window", 0),
+        ("local", (True,)),
+        ("embedding_size", 0),
+        ("rotary_fraction", 0.0),
         ("dropout", 1.0),
         ("attention_dropout", math.nan),
         ("attention_scale", -1.0),
