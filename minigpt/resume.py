@@ -24,7 +24,8 @@ FIXED = (
     "block_size",
     "bias",
     "optimizer",
-)  # what is learned fits these
+    "sampling",
+)  # what was learned, and the position in the text, fit these
 OPTIMIZER, STATE = "optimizer.safetensors", "state.json"
 
 

@@ -144,6 +144,7 @@ def test_a_changed_text_of_the_same_letters_is_noticed(interrupted, text_file, t
             "has tokenizer char, n_layer 2, so it cannot go on with tokenizer bytes, n_layer 1",
         ),
         ({"optimizer": "sgd"}, "has optimizer adamw, so it cannot go on with optimizer sgd"),
+        ({"sampling": "epoch"}, "has sampling random, so it cannot go on with sampling epoch"),
         ({"max_steps": 5}, "has done 5 steps of 5; a larger --max-steps goes on with it"),
         ({"out": "elsewhere"}, "--resume writes to its own folder"),
         ({"learning_rate": float("nan")}, "learning_rate must be in"),
