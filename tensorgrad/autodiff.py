@@ -203,16 +203,17 @@ def backward(
     free = not (retain_graph or create_graph)
 
     def keep(x: Tensor, g: Tensor) -> None:
-        with _lock, setting(recording=create_graph):
+        with _lock:
             g = g if create_graph else own(g)
             x.grad = plain(g if x.grad is None else add(x.grad, g))
         if on_gradient is not None:
             on_gradient(x)
 
-    grads = _pulled(topo, [output], [seed], leaves, create_graph, free, None if on_gradient is None else keep)
-    for x in leaves:
-        if id(x) in grads:
-            keep(x, grads.pop(id(x)))
+    with setting(recording=create_graph):
+        grads = _pulled(topo, [output], [seed], leaves, create_graph, free, None if on_gradient is None else keep)
+        for x in leaves:
+            if id(x) in grads:
+                keep(x, grads.pop(id(x)))
 
 
 def _seed(output: Tensor, gradient: Any) -> Tensor:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -61,15 +60,20 @@ class _State(threading.local):
 state = _State()
 
 
-@contextmanager
-def setting(**values: Any) -> Iterator[None]:
+class setting:
     """Give fields of this thread's `state` other values for the length of a with-block, whatever happens in it."""
-    before = {key: getattr(state, key) for key in values}
-    state.__dict__.update(values)
-    try:
-        yield
-    finally:
-        state.__dict__.update(before)
+
+    __slots__ = ("before", "values")
+
+    def __init__(self, **values: Any):
+        self.values = values
+
+    def __enter__(self) -> None:
+        self.before = {key: getattr(state, key) for key in self.values}
+        state.__dict__.update(self.values)
+
+    def __exit__(self, *error: object) -> None:
+        state.__dict__.update(self.before)
 
 
 class Tensor(Methods):

@@ -32,13 +32,25 @@ _BLOCK = 2048  # numbers that stay in the first cache between their copying and 
 
 
 def forward(
-    logits: Array, *, targets: Array, ignore_index: int = -100, label_smoothing: float = 0.0
+    logits: Array, *, targets: Array, ignore_index: int = -100, label_smoothing: float = 0.0, over: int | None = None
 ) -> tuple[Array, tuple[Array]]:
-    """(N, V) -> nll (N,), and what is saved: L (N,) in float64. Targets other than ignore_index must be in [0, V)."""
+    """(N, V) -> nll (N,), or if `over` is given the sum of nll / over (); and what is saved: L (N,) in float64.
+
+    Targets other than ignore_index must be in [0, V).
+    """
     rows, classes = matrix(logits), vector(targets.astype(np.int64, copy=False))
     nll, lse = zeros(len(rows), rows.dtype), zeros(len(rows))
     _forward.at(4 * rows.size)(rows, classes, ignore_index, label_smoothing, nll, lse, pieces(*rows.shape))
-    return nll, (lse,)
+    return _reduced(nll, over), (lse,)
+
+
+def _reduced(nll: Array, over: int | None) -> Array:
+    return nll if over is None else np.asarray(np.add.reduce(nll) / nll.dtype.type(over))
+
+
+def _for_rows(g: Array, rows: Array, over: int | None) -> Array:
+    """The adjoint of `_reduced`: dL/dnll (N,)."""
+    return vector(g) if over is None else np.full(len(rows), g / g.dtype.type(over), g.dtype)
 
 
 def backward(
@@ -50,13 +62,14 @@ def backward(
     targets: Array,
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
+    over: int | None = None,
     overwrite: bool = False,
 ) -> tuple[Array]:
-    """dL/dnll (N,) -> dL/dlogits (N, V), in the memory of the logits if they may be overwritten."""
+    """dL/dnll (N,) or () -> dL/dlogits (N, V), in the memory of the logits if they may be overwritten."""
     rows, classes = matrix(logits), vector(targets.astype(np.int64, copy=False))
     dx = rows if overwrite else empty(logits.shape, rows.dtype)
     _backward.at(4 * rows.size)(
-        vector(g), rows, classes, ignore_index, label_smoothing, saved[0], dx, overwrite, pieces(*rows.shape)
+        _for_rows(g, rows, over), rows, classes, ignore_index, label_smoothing, saved[0], dx, overwrite, pieces(*rows.shape)
     )
     return (dx,)
 
@@ -70,15 +83,16 @@ def tangent(
     targets: Array,
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
+    over: int | None = None,
 ) -> Array:
-    """The tangent of nll (N,) as the logits move along ts."""
+    """The tangent of nll (N,) or () as the logits move along ts."""
     rows, classes = matrix(logits), vector(targets.astype(np.int64, copy=False))
     change = zeros(len(rows), rows.dtype)
     _tangent.at(4 * rows.size)(
         matrix(or_zeros(ts[0], logits)), rows, classes, ignore_index, label_smoothing, saved[0], change,
         pieces(*rows.shape),
     )  # fmt: skip
-    return change
+    return _reduced(change, over)
 
 
 def backward_tangent(
@@ -92,13 +106,14 @@ def backward_tangent(
     targets: Array,
     ignore_index: int = -100,
     label_smoothing: float = 0.0,
+    over: int | None = None,
 ) -> tuple[Array]:
     """The tangent of dL/dlogits as g moves along tg and the logits along ts."""
     rows, classes = matrix(logits), vector(targets.astype(np.int64, copy=False))
     dx = empty(logits.shape, rows.dtype)
     _backward_tangent.at(4 * rows.size)(
-        vector(or_zeros(tg, g)), matrix(or_zeros(ts[0], logits)), vector(g), rows, classes, ignore_index, label_smoothing,
-        saved[0], dx, pieces(*rows.shape),
+        _for_rows(or_zeros(tg, g), rows, over), matrix(or_zeros(ts[0], logits)), _for_rows(g, rows, over), rows, classes,
+        ignore_index, label_smoothing, saved[0], dx, pieces(*rows.shape),
     )  # fmt: skip
     return (dx,)
 

@@ -64,8 +64,8 @@ def log_softmax(x: Any, axis: int = -1) -> Tensor:
 
 
 @fused(kernels.cross_entropy)
-def _cross_entropy(logits, *, targets, ignore_index, label_smoothing):
-    """(N, V), (N,) -> (N,);  y = (1 - e)(lse - x_t) + e (lse - mean_j x_j), 0 for ignored targets."""
+def _cross_entropy(logits, *, targets, ignore_index, label_smoothing, over=None):
+    """(N, V), (N,) -> (N,);  y = (1 - e)(lse - x_t) + e (lse - mean_j x_j), 0 for ignored targets;  or their sum / over."""
     used = targets != ignore_index
     x = where(used[:, None], logits, 0.0)
     lse = logsumexp(x, -1)
@@ -73,7 +73,8 @@ def _cross_entropy(logits, *, targets, ignore_index, label_smoothing):
     y = lse - chosen
     if label_smoothing:
         y = (1 - label_smoothing) * y + label_smoothing * (lse - mean(x, -1))
-    return where(used, y, 0.0)
+    y = where(used, y, 0.0)
+    return y if over is None else sum(y) / over
 
 
 @floating
@@ -97,8 +98,9 @@ def cross_entropy(
         raise ValueError(f"cross_entropy: targets of shape {targets.shape} do not fit logits of shape {logits.shape}")
     flat, count = _classes(targets, classes, ignore_index)
     rows = logits if logits.ndim == 2 else _reshape(logits, shape=(flat.size, classes))
-    losses = _cross_entropy(rows, targets=flat, ignore_index=int(ignore_index), label_smoothing=float(label_smoothing))
-    return _reduced(_reshape(losses, shape=targets.shape) if reduction == "none" else losses, reduction, count)
+    over = {"none": None, "sum": 1, "mean": count or 1}[_known(reduction)]
+    loss = _cross_entropy(rows, targets=flat, ignore_index=int(ignore_index), label_smoothing=float(label_smoothing), over=over)
+    return _reshape(loss, shape=targets.shape) if over is None else loss
 
 
 def _classes(targets: np.ndarray, classes: int, ignore_index: int) -> tuple[np.ndarray, int]:
@@ -115,13 +117,15 @@ def _classes(targets: np.ndarray, classes: int, ignore_index: int) -> tuple[np.n
 
 
 def _reduced(losses: Tensor, reduction: Reduction, count: int) -> Tensor:
-    if reduction == "none":
+    if _known(reduction) == "none":
         return losses
-    if reduction == "sum":
-        return sum(losses)
-    if reduction == "mean":
-        return sum(losses) / (count or 1)
-    raise ValueError(f"reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
+    return sum(losses) / (count or 1) if reduction == "mean" else sum(losses)
+
+
+def _known(reduction: str) -> str:
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
+    return reduction
 
 
 def _same_shape(name: str, a: Tensor, b: Tensor) -> None:

@@ -7,12 +7,13 @@ from tensorgrad.kernels import cross_entropy
 SHAPES = [(1, 1), (7, 63), (63, 7), (64, 65), (2, 257), (0, 5), (1, 1000)]
 
 
-def definition(logits, *, targets, ignore_index=-100, label_smoothing=0.0):
+def definition(logits, *, targets, ignore_index=-100, label_smoothing=0.0, over=None):
     shift = logits.real.max(-1, keepdims=True, initial=-1e38)
     log_p = logits - shift - np.log(np.exp(logits - shift).sum(-1, keepdims=True))
     rows, used = np.arange(len(logits)), targets != ignore_index
     chosen = log_p[rows, np.where(used, targets, 0)]
-    return np.where(used, -(1 - label_smoothing) * chosen - label_smoothing * log_p.mean(-1), 0)
+    nll = np.where(used, -(1 - label_smoothing) * chosen - label_smoothing * log_p.mean(-1), 0)
+    return nll if over is None else nll.sum() / over
 
 
 def draw(rows, classes):
@@ -21,10 +22,11 @@ def draw(rows, classes):
     return targets
 
 
+@pytest.mark.parametrize("over", [None, 3])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_equals_the_definition(shape, smoothing):
-    params = {"targets": draw(*shape), "label_smoothing": smoothing}
+def test_equals_the_definition(shape, smoothing, over):
+    params = {"targets": draw(*shape), "label_smoothing": smoothing, "over": over}
     check_kernel(cross_entropy, definition, [2 * normal(*shape)], params, steepness=1)
 
 
@@ -86,10 +88,11 @@ def test_a_large_vocabulary():
     np.testing.assert_allclose(dx, p * g[:, None], rtol=1e-4, atol=1e-9)
 
 
+@pytest.mark.parametrize("over", [None, 3])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_tangents(shape, smoothing):
-    params = {"targets": draw(*shape), "label_smoothing": smoothing}
+def test_tangents(shape, smoothing, over):
+    params = {"targets": draw(*shape), "label_smoothing": smoothing, "over": over}
     check_tangents(cross_entropy, definition, [2 * normal(*shape)], params, steepness=1)
 
 
