@@ -38,6 +38,7 @@ FLAG = Kind(lambda value: type(value) is bool, "true or false")
 NUMBER = Kind(lambda value: type(value) in (int, float) and math.isfinite(value), "a number")
 TEXT = Kind(lambda value: type(value) is str, "a text")
 OBJECT = Kind(lambda value: type(value) is dict, "an object")
+OPTIONAL_OBJECT = Kind(lambda value: value is None or type(value) is dict, "an object or null")
 _KIND_OF = {int: SIZE, bool: FLAG, float: NUMBER, str: TEXT}
 
 
@@ -68,19 +69,27 @@ class Setting:
         return self.kind or _KIND_OF[type(self.default)]
 
 
-def labels() -> Setting:
+def labels() -> tuple[Setting, Setting]:
     """The names of a classifier's classes, `config.labels`, in order; silent files have LABEL_0 and LABEL_1."""
-    return Setting("labels", "id2label", {"0": "LABEL_0", "1": "LABEL_1"}, kind=OBJECT, read=_in_order, write=_by_number)
+    return (
+        Setting("labels", "label2id", None, kind=Kind(lambda value: True, "anything"), write=_numbers),
+        Setting("labels", "id2label", {"0": "LABEL_0", "1": "LABEL_1"}, kind=OPTIONAL_OBJECT, read=_in_order, write=_by_number),
+    )
 
 
-def _in_order(names: dict[str, Any]) -> tuple[str, ...]:
+def _in_order(names: dict[str, Any] | None) -> tuple[str, ...]:
+    names = names or {}
     if set(names) != {str(i) for i in range(len(names))} or not all(type(name) is str for name in names.values()):
         raise ValueError("a name for each number from 0 is expected")
     return tuple(names[str(i)] for i in range(len(names)))
 
 
-def _by_number(names: tuple[str, ...]) -> dict[str, str]:
-    return {str(i): name for i, name in enumerate(names)}
+def _by_number(names: tuple[str, ...]) -> dict[str, str] | None:
+    return {str(i): name for i, name in enumerate(names)} or None
+
+
+def _numbers(names: tuple[str, ...]) -> dict[str, int] | None:
+    return {name: i for i, name in enumerate(names)} or None
 
 
 @dataclass(frozen=True)
@@ -97,12 +106,14 @@ class Architecture:
     """A class of theirs, as `architectures` in config.json names it, beside ours.
 
     `heads` are its names besides the family's, without prefix on either side.  `config` are fields of our configuration that
-    the class decides.  A `bare` class has its tensors without the family's prefix, and so has ours.
+    the class decides, and `absent` others, by the tensor without which a file has them.  A `bare` class has its tensors without
+    the family's prefix, and so has ours.
     """
 
     model: type
     heads: tuple[Row, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
+    absent: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     bare: bool = False
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pkgutil
 from collections.abc import Iterator
@@ -114,12 +115,13 @@ def table_of(model: Any) -> tuple[Family, str]:
 
 
 def _says_all(family: Family, name: str, config: Any) -> bool:
+    architecture = family.classes[name]
     try:
-        again = read_settings(family, family.classes[name], write_settings(family, name, config), "")
-        layout(family, family.classes[name], config)
+        again = read_settings(family, architecture, write_settings(family, name, config), "")
+        layout(family, architecture, config)
     except (UserError, ValueError, AttributeError, LookupError):
         return False
-    return again == config
+    return config in (again, *(dataclasses.replace(again, **fields) for fields in architecture.absent.values()))
 
 
 def _tokenizer_config(config: Any) -> dict[str, Any]:

@@ -59,6 +59,7 @@ def model_of(
         count = getattr(config, field.name)
         if "layer" in field.name and type(count) is int and count > len(stored):
             raise UserError(f"{where} has {len(stored)} tensors, too few for the {count} layers of config.json")
+    config = _as_stored(config, stored, family, architecture)
     entries = {entry.name: entry for entry in layout(family, architecture, config)}
     _settle(stored, family, entries, where)
     _check(stored, entries, config, where)
@@ -73,6 +74,14 @@ def model_of(
             elif array.any():
                 raise UserError(f"{where}: {entry.name} is not zero, but config.json says that the model has no biases")
     return model
+
+
+def _as_stored(config: Any, stored: Mapping[str, np.ndarray], family: Family, architecture: Architecture) -> Any:
+    """The configuration, changed where a file lacks a tensor that not every model of the class has."""
+    names = {name.removeprefix(family.prefix) for name in stored}
+    for name, fields in architecture.absent.items():
+        config = config if name in names else _with(config, fields)
+    return config
 
 
 def stored_tensors(model: Any, family: Family, architecture: Architecture) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:

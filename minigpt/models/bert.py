@@ -27,7 +27,7 @@ class BERTConfig:
     n_layer: int = 12
     n_head: int = 12
     n_embd: int = 768
-    n_inner: int | None = None  # 4 n_embd
+    n_inner: int | None = None  # becomes 4 n_embd
     n_segments: int = 2  # 0: segments are not told apart
     dropout: float = 0.1
     attention_dropout: float = 0.1
@@ -37,19 +37,12 @@ class BERTConfig:
     labels: tuple[str, ...] = ()  # what a classifier tells apart
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("vocab_size", 1),
-            ("block_size", 1),
-            ("n_layer", 1),
-            ("n_head", 1),
-            ("n_embd", 1),
-            ("n_segments", 0),
-        ):
-            value = getattr(self, name)
+        if self.n_inner is None:
+            object.__setattr__(self, "n_inner", 4 * self.n_embd)
+        for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd", "n_inner", "n_segments"):
+            value, least = getattr(self, name), int(name != "n_segments")
             if not (isinstance(value, int) and value >= least):
                 raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
-        if self.n_inner is not None and not (isinstance(self.n_inner, int) and self.n_inner >= 1):
-            raise ValueError(f"n_inner must be None or an integer >= 1, got {self.n_inner!r}")
         if self.n_embd % self.n_head:
             raise ValueError(f"n_embd must be a multiple of n_head, got n_embd {self.n_embd} and n_head {self.n_head}")
         for name in ("dropout", "attention_dropout"):

@@ -41,7 +41,7 @@ class MaskedLM(Module):
 
     def __init__(self, config: BERTConfig, rng: Rng = None, dtype: Any = "float32"):
         rng = rng or np.random.default_rng()
-        self.config = dataclasses.replace(config, pooler=None)
+        self.config = dataclasses.replace(config, pooler=None, labels=())
         self.bert = BERT(self.config, rng)
         self.dense = Linear(config.n_embd, config.n_embd, rng=rng)
         self.ln = LayerNorm(config.n_embd, config.norm_eps)
@@ -96,7 +96,7 @@ class AnswerExtractor(Head):
     """(B, T) -> (B, T, 2): logits of where the answer starts and where its last token is, -inf at padding."""
 
     def __init__(self, config: BERTConfig, rng: Rng = None, dtype: Any = "float32"):
-        super().__init__(dataclasses.replace(config, pooler=None), 2, rng, dtype)
+        super().__init__(dataclasses.replace(config, pooler=None, labels=()), 2, rng, dtype)
 
     def forward(self, ids: Any, segments: Any = None, mask: Any = None, rng: Rng = None) -> Tensor:
         scores = self.classifier(self.bert(ids, segments, mask, rng))
