@@ -94,11 +94,15 @@ def _numbers(names: tuple[str, ...]) -> dict[str, int] | None:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table of names: their tensor, our parameter or parameters, and how the layouts differ."""
+    """One line of the table of names: their tensor, our parameter or parameters, and how the layouts differ.
+
+    It holds for configurations that `when` is true of.
+    """
 
     theirs: str
     ours: str
     change: Change = SAME
+    when: Callable[[Any], bool] = lambda config: True
 
 
 @dataclass(frozen=True)
@@ -126,8 +130,9 @@ class Family:
     that is not bare, in their file and in our model; files without their prefix are read all the same.
     `fixed`: settings of theirs with the values that our model computes, the first of which is written, and assumed where a
     file is silent.  `written`: settings that are written only, for others' sake.
-    `copies`: tensors that a file may have, equal to others that our model has once.  `ignored`: tensors that hold nothing
-    learned, such as stored masks.  `older`: endings of names that early files have, and what they are now.
+    `copies`: tensors that a file may have, equal to others that our model has once.  `alike`: tensors that our model has, and
+    a file may lack where they equal others.  `ignored`: tensors that hold nothing learned, such as stored masks.  `older`:
+    endings of names that early files have, and what they are now.
     `full`: fields of our configuration with which a model has every tensor that the format has; what a model lacks of these
     is zero in the file.
     """
@@ -142,6 +147,7 @@ class Family:
     fixed: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     written: Mapping[str, Any] = field(default_factory=dict)
     copies: Mapping[str, str] = field(default_factory=dict)
+    alike: Mapping[str, str] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     older: Mapping[str, str] = field(default_factory=dict)
     full: Mapping[str, Any] = field(default_factory=dict)
