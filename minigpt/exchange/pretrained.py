@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import pkgutil
+import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from minigpt import tensorfile
 from minigpt.errors import UserError
 from minigpt.exchange import families
 from minigpt.exchange.family import Architecture, Family
 from minigpt.exchange.settings import read_settings, write_settings
+from minigpt.exchange.storage import (
+    CONFIG,
+    LARGEST_FILE,
+    WEIGHTS,
+    read_json,
+    read_weights,
+    refuse_pickle,
+    remove_other_weights,
+    to_json,
+    weight_files,
+)
 from minigpt.exchange.weights import layout, model_of, stored_tensors
 from minigpt.files import write_whole
+from minigpt.tokenizer import Tokenizer
 from tensorgrad.nn import Module
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
-_LARGEST_CONFIG = 1 << 24  # bytes
+SPECIAL = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")  # tokens, as tokenizer_config.json names them
 
 
 def known() -> list[str]:
@@ -44,9 +54,11 @@ def from_pretrained(folder: Path | str, dtype: Any = "float32") -> Module:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; a model is a folder with {CONFIG} and {WEIGHTS}")
+    refuse_pickle(folder)
     family, architecture, config = read_config(folder / CONFIG)
-    model = model_of(config, tensorfile.read(folder / WEIGHTS), family, architecture, dtype, folder / WEIGHTS)
-    model.model_type = family.model_type  # type: ignore[assignment]
+    stored, path = read_weights(folder)
+    model: Any = model_of(config, stored, family, architecture, dtype, path)
+    model.model_type = family.model_type
     return model.eval()
 
 
@@ -54,12 +66,20 @@ def save_pretrained(model: Module, folder: Path | str, tokenizer: Any = None) ->
     """Write a model as a folder that from_pretrained and transformers read, each file whole; the weights come last."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, content in contents(model, tokenizer):
+    written = []
+    for name, content in contents(model, tokenizer, largest=LARGEST_FILE):
         write_whole(folder / name, content)
+        written.append(name)
+    remove_other_weights(folder, written)
 
 
-def contents(model: Any, tokenizer: Any = None, record: dict[str, Any] | None = None) -> Iterator[tuple[str, bytes]]:
-    """The files of a model's folder in the order of writing; `record` is what config.json says under "minigpt" besides."""
+def contents(
+    model: Any, tokenizer: Tokenizer | None = None, record: dict[str, Any] | None = None, largest: int = sys.maxsize
+) -> Iterator[tuple[str, bytes]]:
+    """The files of a model's folder in the order of writing, weights in files of at most `largest` bytes.
+
+    `record` is what config.json says under "minigpt" besides.  UserError if no family can say what the model is.
+    """
     family, name = table_of(model)
     settings = write_settings(family, name, model.config)
     settings["torch_dtype"] = str(next(model.parameters()).dtype)
@@ -67,10 +87,9 @@ def contents(model: Any, tokenizer: Any = None, record: dict[str, Any] | None = 
         settings["minigpt"] = settings.get("minigpt", {}) | record
     if tokenizer is not None:
         yield "tokenizer.json", tokenizer.backend.to_str(pretty=True).encode()
-        yield "tokenizer_config.json", _json(_tokenizer_config(model.config))
-    yield CONFIG, _json(settings)
-    tensors = stored_tensors(model, family, family.classes[name])
-    yield WEIGHTS, tensorfile.pack({key: make() for key, make in tensors})
+        yield "tokenizer_config.json", to_json(_tokenizer_settings(tokenizer, model.config))
+    yield CONFIG, to_json(settings)
+    yield from weight_files(stored_tensors(model, family, family.classes[name]), largest)
 
 
 def read_config(path: Path) -> tuple[Family, Architecture, Any]:
@@ -82,20 +101,6 @@ def read_config(path: Path) -> tuple[Family, Architecture, Any]:
         raise UserError(f"{path} says architectures {names!r}, but only {', '.join(family.classes)} are known")
     architecture = family.classes[names[0]]
     return family, architecture, read_settings(family, architecture, theirs, path)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; UserError if it is unreadable, too long, malformed or holds anything else."""
-    try:
-        with open(path, "rb") as file:
-            content = json.loads(file.read(_LARGEST_CONFIG))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not valid JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} must hold an object, not a {type(content).__name__}")
-    return content
 
 
 def table_of(model: Any) -> tuple[Family, str]:
@@ -124,13 +129,11 @@ def _says_all(family: Family, name: str, config: Any) -> bool:
     return config in (again, *(dataclasses.replace(again, **fields) for fields in architecture.absent.values()))
 
 
-def _tokenizer_config(config: Any) -> dict[str, Any]:
-    return {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "clean_up_tokenization_spaces": False,
-        "model_max_length": config.block_size,
-    }
-
-
-def _json(value: dict[str, Any]) -> bytes:
-    return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
+def _tokenizer_settings(tokenizer: Tokenizer, config: Any) -> dict[str, Any]:
+    """tokenizer_config.json: what it said when it was read, else what transformers needs to know."""
+    settings: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
+    if config.block_size is not None:
+        settings["model_max_length"] = config.block_size
+    ids = {name: tokenizer.special(name) for name in SPECIAL}
+    settings |= {f"{name}_token": tokenizer.words[token] for name, token in ids.items() if token is not None}
+    return settings | tokenizer.settings

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import product
@@ -36,6 +37,15 @@ class Entry:
         return self.row.change.shape([*self.parameters.values()], config)
 
 
+@dataclass(frozen=True)
+class Stored:
+    """A tensor to be written: its name, its bytes, and what makes it."""
+
+    name: str
+    nbytes: int
+    make: Callable[[], np.ndarray]
+
+
 def layout(family: Family, architecture: Architecture, config: Any) -> list[Entry]:
     """Every tensor that a file of this configuration has; LookupError if the table does not name one of our parameters."""
     with unfilled() as rng:
@@ -43,7 +53,7 @@ def layout(family: Family, architecture: Architecture, config: Any) -> list[Entr
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
     entries: dict[str, Entry] = {}
     for name in shapes:
-        entry = _entry(family, architecture, name, shapes)
+        entry = _entry(family, architecture, config, name, shapes)
         entries.setdefault(entry.name, entry)
     return [*entries.values()]
 
@@ -84,14 +94,17 @@ def _as_stored(config: Any, stored: Mapping[str, np.ndarray], family: Family, ar
     return config
 
 
-def stored_tensors(model: Any, family: Family, architecture: Architecture) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
-    """Their name of each tensor, and what makes it, in our dtype."""
+def stored_tensors(model: Any, family: Family, architecture: Architecture) -> list[Stored]:
+    """The tensors of a model under their names, in our dtype, each made when it is written."""
     config = model.config
     parameters = dict(model.named_parameters())
     dtype = next(iter(parameters.values())).dtype
+    tensors = []
     for entry in layout(family, architecture, config):
-        prefix = family.prefix if entry.prefixed else ""
-        yield prefix + entry.name, partial(_stored, entry, parameters, dtype, config)
+        name = (family.prefix if entry.prefixed else "") + entry.name
+        size = math.prod(entry.shape(config)) * dtype.itemsize
+        tensors.append(Stored(name, size, partial(_stored, entry, parameters, dtype, config)))
+    return tensors
 
 
 def _stored(entry: Entry, parameters: Mapping[str, Tensor], dtype: np.dtype, config: Any) -> np.ndarray:
@@ -103,12 +116,12 @@ def _with(config: Any, fields: Mapping[str, Any]) -> Any:
     return dataclasses.replace(config, **fields)
 
 
-def _entry(family: Family, architecture: Architecture, name: str, shapes: Mapping[str, Shape]) -> Entry:
+def _entry(family: Family, architecture: Architecture, config: Any, name: str, shapes: Mapping[str, Shape]) -> Entry:
     """The stored tensor that holds the parameter of this name."""
     prefixed = not architecture.bare
     own = family.own if prefixed else ""
     rows = [(prefixed, own, row) for row in family.names] + [(False, "", row) for row in architecture.heads]
-    for prefix, before, row in rows:
+    for prefix, before, row in (candidate for candidate in rows if candidate[2].when(config)):
         templates = _alternatives(row.ours)
         for template in templates:
             if match := _pattern(before + template).fullmatch(name):
@@ -135,6 +148,9 @@ def _settle(stored: dict[str, np.ndarray], family: Family, entries: Mapping[str,
         value = stored.pop(copy)
         if not np.array_equal(stored.setdefault(original, value), value, equal_nan=value.dtype.kind == "f"):
             raise UserError(f"{where}: {copy} differs from {original}, but config.json says that they are tied")
+    for name, original in family.alike.items():
+        if name in entries and original in stored:
+            stored.setdefault(name, stored[original])
 
 
 def _check(stored: Mapping[str, np.ndarray], entries: Mapping[str, Entry], config: Any, where: object) -> None:

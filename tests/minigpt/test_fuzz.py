@@ -13,6 +13,9 @@ from training_runs import trainer_for
 from minigpt import checkpoint, snapshots, tensorfile
 from minigpt.config import TrainConfig, read_config_file
 from minigpt.errors import UserError
+from minigpt.exchange import pretrained
+from minigpt.exchange.families import gpt2
+from minigpt.exchange.weights import model_of
 from minigpt.lossless import char_tokenizer
 from minigpt.tokenizer_file import load_tokenizer
 
@@ -73,14 +76,16 @@ def readers():
         trainer_for(n_layer=1).restore(weights, arrays, checkpoint.read_json(path))
 
     def config(path):
-        checkpoint._read_config(path)
+        pretrained.read_config(path)
         checkpoint.read_train_config(path.parent)
 
     def settings(path):
         TrainConfig(**read_config_file(path))
 
     def load(path):
-        checkpoint._read_weights(path, trainer.model.config)
+        model_of(
+            trainer.model.config, tensorfile.read(path), gpt2.FAMILY, gpt2.FAMILY.classes["GPT2LMHeadModel"], "float32", path
+        )
 
     def optimizer(path):
         trainer_for(n_layer=1).restore(weights, tensorfile.read(path), state)
