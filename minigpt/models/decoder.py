@@ -27,7 +27,7 @@ Map = Callable[[Tensor], Tensor]  # (B, T, C) -> (B, T, C)
 
 NORMS: dict[str, type[LayerNorm] | type[RMSNorm]] = {"layer": LayerNorm, "rms": RMSNorm}
 POSITIONS = ("learned", "rotary", "alibi")
-OPTIONAL = ("embedding_size", "n_inner", "n_group", "head_size", "rotary_size")
+OPTIONAL = ("embedding_size", "n_group", "head_size", "rotary_size")
 
 
 def pre(x: Tensor, attend: Map, norm_1: Map, feed: Map, norm_2: Map) -> Tensor:
@@ -60,10 +60,10 @@ RESIDUALS = {"pre": pre, "post": post, "parallel": parallel, "shared": shared}
 class DecoderConfig:
     """The shape of a decoder, by default LLaMA's.  Raises ValueError for a value that makes no model.
 
-    Where None: n_inner is 4 n_embd, n_group, the heads with keys and values of their own, n_head, head_size n_embd / n_head,
-    embedding_size, of the table of tokens, n_embd, rotary_size, the features of a head that are turned, the rotary_fraction
-    of head_size, and attention_scale 1 / sqrt(head_size).  `local` says for each layer whether a query sees only the last
-    `window` keys, itself included; if it says nothing, none does.
+    Unless given, n_inner is 4 n_embd; n_group, the heads with keys and values of their own, n_head; head_size n_embd / n_head;
+    embedding_size, of the table of tokens, n_embd; rotary_size, the features of a head that are turned, rotary_fraction of
+    head_size; attention_scale 1 / sqrt(head_size).  `local` says for each layer whether a query sees only the last `window`
+    keys, itself included; if it says nothing, none does.
     """
 
     vocab_size: int
@@ -72,7 +72,7 @@ class DecoderConfig:
     n_head: int = 4
     n_embd: int = 128
     embedding_size: int | None = None
-    n_inner: int | None = None
+    n_inner: int = 0
     n_group: int | None = None
     head_size: int | None = None
     dropout: float = 0.0
@@ -99,6 +99,8 @@ class DecoderConfig:
     head_bias: bool = False
 
     def __post_init__(self) -> None:
+        if self.n_inner == 0:
+            object.__setattr__(self, "n_inner", 4 * self.n_embd)
         self._check_sizes()
         for name, known in (("activation", ACTIVATIONS), ("norm", NORMS), ("residual", RESIDUALS), ("positions", POSITIONS)):
             if getattr(self, name) not in known:
@@ -112,7 +114,7 @@ class DecoderConfig:
                 raise ValueError(f"{name} must be a positive number, got {value}")
 
     def _check_sizes(self) -> None:
-        for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd", "window", *OPTIONAL):
+        for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd", "n_inner", "window", *OPTIONAL):
             value = getattr(self, name)
             if not ((isinstance(value, int) and value >= 1) or (value is None and name in OPTIONAL)):
                 raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
@@ -153,7 +155,7 @@ class Block(Module):
             scale=c.attention_scale, dropout=c.attention_dropout, rng=rng,
         )  # fmt: skip
         self.ln_2 = None if c.residual == "shared" else NORMS[c.norm](c.n_embd, c.norm_eps)
-        self.mlp = MLP(c.n_embd, c.n_inner or 4 * c.n_embd, c.activation, c.gated, c.mlp_bias, rng=rng)
+        self.mlp = MLP(c.n_embd, c.n_inner, c.activation, c.gated, c.mlp_bias, rng=rng)
 
     def forward(self, x: Tensor, rng: Rng = None, **how: Any) -> Tensor:
         """`how` is what attention is told: mask, bias, turn and cache."""
