@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from minigpt.checkpoint import load, save
     from minigpt.config import TrainConfig
     from minigpt.errors import MinigptError, TrainingError, UserError
+    from minigpt.exchange.pretrained import from_pretrained, save_pretrained
     from minigpt.generation.config import GenerationConfig
     from minigpt.generation.text import generate_text, generate_texts
     from minigpt.models.gpt import GPT, GPTConfig
@@ -24,6 +25,8 @@ _HOME = {
     "MinigptError": "minigpt.errors",
     "TrainingError": "minigpt.errors",
     "UserError": "minigpt.errors",
+    "from_pretrained": "minigpt.exchange.pretrained",
+    "save_pretrained": "minigpt.exchange.pretrained",
     "GenerationConfig": "minigpt.generation.config",
     "generate_text": "minigpt.generation.text",
     "generate_texts": "minigpt.generation.text",
@@ -41,10 +44,12 @@ __all__ = [
     "TrainConfig",
     "TrainingError",
     "UserError",
+    "from_pretrained",
     "generate_text",
     "generate_texts",
     "load",
     "save",
+    "save_pretrained",
 ]
 
 
