@@ -60,8 +60,12 @@ class TrainConfig:
     out: str = option(
         "minigpt-model", "folder for the model, its checkpoints, the metrics and the loss curve; the default takes a free number"
     )
-    tokenizer: Literal["char", "bytes", "bpe"] = option("char", "what a token is")
-    vocab_size: int = option(2048, "number of tokens that --tokenizer bpe learns", "[256, 2097152]")
+    model: Literal["gpt", "bert", "t5"] = option("gpt", "what is trained, and how: to write on, to fill gaps, to rewrite")
+    tokenizer: Literal["char", "bytes", "bpe", "wordpiece", "unigram", "words"] | None = option(
+        None, "what a token is (default: char; for bert wordpiece, for t5 unigram)"
+    )
+    vocab_size: int = option(2048, "number of tokens that a tokenizer other than char and bytes learns", "[256, 2097152]")
+    lowercase: bool = option(False, "let wordpiece, unigram or words see small letters only")
     sampling: Literal["random", "epoch"] = option("random", "windows at random places, or each once an epoch, shuffled")
     n_layer: int = option(4, "transformer blocks", "[1, 1000]")
     n_head: int = option(4, "attention heads; must divide n_embd", "[1, 65536]")
@@ -99,6 +103,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in NAMES:
             check_value(self, name)
+        if self.tokenizer is None:
+            object.__setattr__(self, "tokenizer", {"gpt": "char", "bert": "wordpiece", "t5": "unigram"}[self.model])
         if self.min_lr is None:
             object.__setattr__(self, "min_lr", self.learning_rate / 10)
         if self.warmup_steps is None:
@@ -109,6 +115,8 @@ class TrainConfig:
         assert self.min_lr is not None and self.warmup_steps is not None
         if self.n_embd % self.n_head:
             raise UserError(f"n_embd {self.n_embd} is not divisible by n_head {self.n_head}")
+        if self.lowercase and self.tokenizer in ("char", "bytes", "bpe"):
+            raise UserError(f"lowercase is for wordpiece, unigram and words: {self.tokenizer} gives back exactly the text")
         if self.min_lr > self.learning_rate:
             raise UserError(f"min_lr {self.min_lr} is above learning_rate {self.learning_rate}")
         if self.warmup_steps > self.max_steps:

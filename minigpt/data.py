@@ -12,6 +12,7 @@ from minigpt.manual import Manual
 from minigpt.sources import open_source
 from minigpt.tokenizer import Tokenizer
 from minigpt.tokens import tokenize
+from minigpt.vocabularies import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ def load_corpus(config: TrainConfig) -> Corpus:
     UserError if the text is unreadable or has too few tokens for one window of block_size + 1.
     """
     text = Manual() if config.data is None else open_source(config.data, config.field)
-    tokens = tokenize(text, config.tokenizer, config.vocab_size)
+    tokens = tokenize(text, Vocabulary(config.tokenizer or "", config.vocab_size, config.model, config.lowercase))
     train, validation = tokens.ids[: tokens.cut], tokens.ids[tokens.cut :]
     for part, ids, least in (("first 90%", train, config.block_size + 1), ("last 10%", validation, 3)):
         if len(ids) < least:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ LETTER_BYTES = {letter: byte for byte, letter in enumerate(BYTE_LETTERS)}
 
 
 class Lossless(Tokenizer):
-    """`kind` is "char", "bytes" or "bpe"; `pieces[i]` is the bytes that token i stands for."""
+    """`kind` is "char", "bytes" or "bpe"; control tokens stand for no text, but for <|endoftext|>, which shows."""
 
     def __init__(self, backend: Backend, settings: Mapping[str, Any] | None = None) -> None:
         """Wrap a tokenizer of the `tokenizers` library; UserError if it is of none of the three kinds."""
@@ -73,47 +73,47 @@ class Lossless(Tokenizer):
         return self._order[found]
 
 
-def char_tokenizer(characters: Iterable[str], ends: bool = False) -> Lossless:
-    """One token for each different character, in code-point order; with `ends`, and one that ends a document."""
+def char_tokenizer(characters: Iterable[str], specials: Sequence[str] = ()) -> Lossless:
+    """One token for each different character, in code-point order; then the special tokens."""
     alphabet = sorted(set(characters))
     utf8("".join(alphabet))
     backend = Backend(models.WordLevel({character: i for i, character in enumerate(alphabet)}))
     backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     backend.decoder = decoders.Fuse()
-    return _finished(backend, ends)
+    return _finished(backend, specials)
 
 
-def byte_tokenizer(ends: bool = False) -> Lossless:
-    """256 tokens, token i being byte i of the UTF-8 encoding; with `ends`, and one that ends a document."""
+def byte_tokenizer(specials: Sequence[str] = ()) -> Lossless:
+    """256 tokens, token i being byte i of the UTF-8 encoding; then the special tokens."""
     backend = Backend(models.BPE({letter: byte for byte, letter in enumerate(BYTE_LETTERS)}, []))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     backend.decoder = decoders.ByteLevel()
-    return _finished(backend, ends)
+    return _finished(backend, specials)
 
 
-def bpe_tokenizer(texts: Iterable[str], vocab_size: int, ends: bool = False) -> Lossless:
+def bpe_tokenizer(texts: Iterable[str], vocab_size: int, specials: Sequence[str] = ()) -> Lossless:
     """Byte-pair encoding (Sennrich et al. 2016) on bytes, split into words as in GPT-2, learned from the texts.
 
-    The vocabulary is smaller than asked where the texts have no more pairs that occur twice. With `ends`, its last token
-    ends a document.
+    The vocabulary is smaller than asked where the texts have no more pairs that occur twice. Its last tokens are
+    the special ones.
     """
     backend = Backend(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size - ends,
+        vocab_size=vocab_size - len(specials),
         min_frequency=2,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         special_tokens=[],
         show_progress=False,
     )
     backend.train_from_iterator((text for text in texts if utf8(text)), trainer)
-    return _finished(backend, ends)
+    return _finished(backend, specials)
 
 
-def _finished(backend: Backend, ends: bool) -> Lossless:
-    if ends:
-        backend.add_special_tokens([END_OF_TEXT])
+def _finished(backend: Backend, specials: Sequence[str]) -> Lossless:
+    if specials:
+        backend.add_special_tokens(list(specials))
     return Lossless(backend)
 
 
@@ -143,7 +143,9 @@ def _pieces(backend: Backend, kind: str, words: list[str]) -> list[bytes]:
     added = backend.get_added_tokens_decoder()
     pieces = []
     for token, word in enumerate(words):
-        if token in added or (kind == "char" and len(word) == 1):
+        if token in added and added[token].special and word != END_OF_TEXT:
+            pieces.append(b"")
+        elif token in added or (kind == "char" and len(word) == 1):
             pieces.append(word.encode("utf-8"))
         elif kind != "char" and all(letter in LETTER_BYTES for letter in word):
             pieces.append(bytes(LETTER_BYTES[letter] for letter in word))

@@ -41,7 +41,7 @@ def kinds(settings: Any) -> dict[str, Kind]:
 
 
 def _kind(hint: Any) -> Kind:
-    members = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    members = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
     plain = next(member for member in members if member is not types.NoneType)
     optional = types.NoneType in members
     if typing.get_origin(plain) is Literal:

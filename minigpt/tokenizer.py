@@ -19,15 +19,16 @@ from tokenizers import Tokenizer as Backend
 from minigpt.errors import UserError
 
 END_OF_TEXT = "<|endoftext|>"
-SPELLINGS = {  # of the special tokens, where tokenizer_config.json does not say
-    "pad": ("[PAD]", "<pad>"),
-    "unk": ("[UNK]", "<unk>"),
-    "cls": ("[CLS]", "<s>"),
-    "sep": ("[SEP]", "</s>"),
-    "mask": ("[MASK]", "<mask>"),
-    "bos": ("<s>", "<|begin_of_text|>", END_OF_TEXT),
-    "eos": ("</s>", "<|end_of_text|>", END_OF_TEXT),
-}
+SPECIAL_NAMES = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
+FAMILIES: tuple[dict[str, str], ...] = (  # how special tokens are spelled, where tokenizer_config.json does not say
+    {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"},
+    {"pad": "<pad>", "unk": "<unk>", "cls": "<s>", "sep": "</s>", "mask": "<mask>", "bos": "<s>", "eos": "</s>"},
+    {"pad": "<pad>", "unk": "<unk>", "eos": "</s>"},
+    {"unk": "<unk>", "bos": "<s>", "eos": "</s>"},
+    {"unk": "<unk>", "bos": END_OF_TEXT, "eos": END_OF_TEXT},
+    {"unk": "<unk>"},
+    {"bos": END_OF_TEXT, "eos": END_OF_TEXT},
+)
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,7 @@ class Encoded:
 
     ids: np.ndarray  # (n,) int64
     segments: np.ndarray  # (n,) int64: BERT's token types
-    offsets: (
-        np.ndarray
-    )  # (n, 2) int64: the characters [begin, end) of its text that a token stands for; special: [0, 0)
+    offsets: np.ndarray  # (n, 2) int64: the characters [begin, end) of its text that a token stands for; special: [0, 0)
     texts: np.ndarray  # (n,) int64: 0 or 1, the text that a token comes from; -1 for a special token
 
     def __len__(self) -> int:
@@ -75,12 +74,13 @@ class Tokenizer:
         return {added.content: token for token, added in self.backend.get_added_tokens_decoder().items() if added.special}
 
     def special(self, name: str) -> int | None:
-        """The id of the special token pad, unk, cls, sep, mask, bos or eos, if there is one."""
+        """The id of the special token of a name in SPECIAL_NAMES, if there is one."""
         said = self.settings.get(f"{name}_token")
         said = said.get("content") if isinstance(said, Mapping) else said
         if isinstance(said, str) and said in self._ids:
             return self._ids[said]
-        return next((self.specials[word] for word in SPELLINGS[name] if word in self.specials), None)
+        family = next((family for family in FAMILIES if self.specials.keys() >= set(family.values())), {})
+        return self.specials.get(family.get(name, ""))
 
     @property
     def end_of_text(self) -> int | None:

@@ -22,13 +22,13 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from minigpt import lossless
 from minigpt.errors import UserError
 from minigpt.sources import END
 from minigpt.tokenizer import Tokenizer
 from minigpt.tokenizer_file import load_tokenizer
+from minigpt.vocabularies import Vocabulary, learn
 
-VERSION = 1  # of the files' layout
+VERSION = 2  # of the files' layout
 PLAIN_LINES = 20 << 20  # characters from which the work is announced where there is no terminal
 _JOINT = re.compile(r"\S(?=[ \n])")  # no token of the BPE crosses it
 
@@ -56,21 +56,22 @@ class Tokens:
     validation_characters: int
 
 
-def tokenize(text: Text, kind: str, vocab_size: int) -> Tokens:
+def tokenize(text: Text, vocabulary: Vocabulary) -> Tokens:
     """The first nine tenths of the characters to train on, the rest to validate on; found in the cache or put there.
 
-    Documents are separated by the token <|endoftext|>. A BPE vocabulary is learned from the training part alone.
+    Documents are separated by the token that ends a text. A vocabulary is learned from the training part alone.
     """
-    key = hashlib.sha256(f"{VERSION} {text.digest} {kind} {vocab_size if kind == 'bpe' else ''}".encode()).hexdigest()[:32]
-    folder = cache_folder() / key
-    return _read(folder) or _made(folder, text, kind, vocab_size)
+    size = "" if vocabulary.kind in ("char", "bytes") else vocabulary.size
+    about = f"{VERSION} {text.digest} {vocabulary.kind} {size} {vocabulary.model} {vocabulary.lowercase}"
+    folder = cache_folder() / hashlib.sha256(about.encode()).hexdigest()[:32]
+    return _read(folder) or _made(folder, text, vocabulary)
 
 
-def _made(folder: Path, text: Text, kind: str, vocab_size: int) -> Tokens:
+def _made(folder: Path, text: Text, vocabulary: Vocabulary) -> Tokens:
     """Tokenize into `folder`, which appears whole; one that is damaged is replaced."""
     work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        _write(work, text, kind, vocab_size)
+        _write(work, text, vocabulary)
         if (made := _read(folder)) is None:  # else another process has just done the same
             shutil.rmtree(folder, ignore_errors=True)
             work.rename(folder)
@@ -103,11 +104,11 @@ def id_type(vocab_size: int) -> np.dtype:
     return np.min_scalar_type(max(vocab_size - 1, 0))
 
 
-def _write(work: Path, text: Text, kind: str, vocab_size: int) -> None:
+def _write(work: Path, text: Text, vocabulary: Vocabulary) -> None:
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
         characters, alphabet = _measure(text, progress)
         cut = characters * 9 // 10
-        tokenizer = _tokenizer(kind, vocab_size, alphabet, _part(text, cut, 0), not text.one_document)
+        tokenizer = learn(vocabulary, _part(text, cut, 0), alphabet, not text.one_document)
         dtype = id_type(tokenizer.vocab_size)
         if characters >= PLAIN_LINES and progress.disable:
             print(f"tokenizing {text.name}: {characters:,} characters, once", flush=True)
@@ -141,12 +142,6 @@ def _measure(text: Text, progress: Progress) -> tuple[int, set[str]]:
     if blank:
         raise UserError(f"{text.name} has nothing but white space" if characters else f"{text.name} is empty")
     return characters, alphabet
-
-
-def _tokenizer(kind: str, vocab_size: int, alphabet: set[str], train: Iterator[str], ends: bool) -> Tokenizer:
-    if kind == "char":
-        return lossless.char_tokenizer(alphabet, ends)
-    return lossless.byte_tokenizer(ends) if kind == "bytes" else lossless.bpe_tokenizer(train, vocab_size, ends)
 
 
 def _part(text: Text, cut: int, part: int) -> Iterator[str]:

@@ -19,8 +19,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of `minigpt data stats`."""
     parser.add_argument("data", metavar="FILE", help="text: a file, JSON lines, either gzipped, a folder of them, or -")
     parser.add_argument("--field", default="text", metavar="KEY", help="key of the text in JSON lines (default: text)")
-    parser.add_argument("--tokenizer", default="char", choices=("char", "bytes", "bpe"), help="what a token is (default: char)")
-    parser.add_argument("--vocab-size", type=int, default=2048, metavar="N", help="tokens that bpe learns (default: 2048)")
+    kinds = ("char", "bytes", "bpe", "wordpiece", "unigram", "words")
+    parser.add_argument("--tokenizer", default="char", choices=kinds, help="what a token is (default: char)")
+    parser.add_argument(
+        "--vocab-size", type=int, default=2048, metavar="N", help="tokens that a kind but char and bytes learns (default: 2048)"
+    )
     parser.add_argument("--out", metavar="FILE.svg", help="draw the frequencies and the mutual information there")
 
 
@@ -32,9 +35,10 @@ def run(options: dict[str, Any]) -> int:
     from minigpt.sources import open_source
     from minigpt.statistics import measure, picture
     from minigpt.tokens import tokenize
+    from minigpt.vocabularies import Vocabulary
 
     source = open_source(options["data"], options["field"])
-    tokens = tokenize(source, options["tokenizer"], options["vocab_size"])
+    tokens = tokenize(source, Vocabulary(options["tokenizer"], options["vocab_size"]))
     if len(tokens.ids) < 3:
         raise UserError(f"{source.name} has {len(tokens.ids)} tokens, and at least 3 are needed to count with")
     statistics = measure(tokens.ids, tokens.tokenizer.vocab_size)

@@ -63,7 +63,7 @@ def test_json_file_and_round_trip_of_the_record(tmp_path):
         ({"out": None}, "out must be a string, not None"),
         ({"n_embd": 130}, "n_embd 130 is not divisible by n_head 4"),
         ({"warmup_steps": 30, "max_steps": 20}, "warmup_steps 30 is more than max_steps 20"),
-        ({"tokenizer": "word"}, "tokenizer must be one of char, bytes, bpe, not 'word'"),
+        ({"tokenizer": "word"}, "tokenizer must be one of char, bytes, bpe, wordpiece, unigram, words, not 'word'"),
         ({"preset": "huge"}, "preset must be one of nano, baby, gpt2, not 'huge'"),
         ({"preset": ["nano"]}, "preset must be one of"),
         ({"vocab_size": 100}, "vocab_size must be in"),

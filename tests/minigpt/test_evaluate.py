@@ -89,7 +89,7 @@ def test_documents_are_joined_by_the_end_token_where_there_is_one(tmp_path):
     file = tmp_path / "a.jsonl"
     file.write_text('{"text": "ab"}\n{"text": "b"}\n')
     assert encode(open_source(str(file)), char_tokenizer("ab")).tolist() == [0, 1, 1]
-    assert encode(open_source(str(file)), char_tokenizer("ab", ends=True)).tolist() == [0, 1, 2, 1]
+    assert encode(open_source(str(file)), char_tokenizer("ab", ["<|endoftext|>"])).tolist() == [0, 1, 2, 1]
 
 
 def test_surprise_joins_the_bytes_of_a_character_and_escapes():

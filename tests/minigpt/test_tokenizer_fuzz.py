@@ -25,7 +25,12 @@ DIALS = {
 
 
 def originals():
-    made = [char_tokenizer("abc\n"), char_tokenizer(TEXT, ends=True), byte_tokenizer(), bpe_tokenizer([TEXT * 9], 270, ends=True)]
+    made = [
+        char_tokenizer("abc\n"),
+        char_tokenizer(TEXT, ["<|endoftext|>"]),
+        byte_tokenizer(),
+        bpe_tokenizer([TEXT * 9], 270, ["<|endoftext|>"]),
+    ]
     return [tokenizer.backend.to_str() for tokenizer in made]
 
 

@@ -10,6 +10,7 @@ from minigpt import sources, tokens
 from minigpt.errors import UserError
 from minigpt.sources import END, open_source
 from minigpt.tokens import encodable, id_type, tokenize
+from minigpt.vocabularies import Vocabulary
 
 WORDS = "the low lower lowest é\n\n  two  spaces, it's 3.14 \t tab\r\nnew <|endoftext|> end" * 40
 
@@ -29,7 +30,7 @@ def source(tmp_path, text, name="text.txt"):
 @pytest.mark.parametrize("piece", [7, 64, 1000, 1 << 20])
 def test_a_stream_gives_the_ids_of_the_whole(tmp_path, cache, monkeypatch, kind, piece):
     monkeypatch.setattr(sources, "PIECE", piece)
-    got = tokenize(source(tmp_path, WORDS), kind, 300)
+    got = tokenize(source(tmp_path, WORDS), Vocabulary(kind, 300))
     cut = len(WORDS) * 9 // 10
     train, validation = (got.tokenizer.encode(part) for part in (WORDS[:cut], WORDS[cut:]))
     assert np.array_equal(got.ids[: got.cut], train) and np.array_equal(got.ids[got.cut :], validation)
@@ -53,7 +54,7 @@ def test_documents_are_separated_by_a_token_that_no_text_contains(tmp_path, cach
     texts = ["first <|endoftext|> document. " * 4, "", "the second é\n" * 4]
     file = tmp_path / "a.jsonl"
     file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    got = tokenize(open_source(str(file)), kind, 280)
+    got = tokenize(open_source(str(file)), Vocabulary(kind, 280))
     end = got.tokenizer.end_of_text
     assert end == got.tokenizer.vocab_size - 1
     parts = [got.tokenizer.decode(part[part != end]) for part in np.split(got.ids, np.flatnonzero(got.ids == end))]
@@ -66,12 +67,12 @@ def test_the_smallest_type_that_holds_every_id():
 
 
 def test_made_once_and_found_again_by_content(tmp_path, cache, monkeypatch):
-    first = tokenize(source(tmp_path, WORDS), "char", 0)
+    first = tokenize(source(tmp_path, WORDS), Vocabulary("char", 0))
     monkeypatch.setattr(tokens, "_write", None)  # must not be needed
-    again = tokenize(source(tmp_path, WORDS, "other name.txt"), "char", 0)
+    again = tokenize(source(tmp_path, WORDS, "other name.txt"), Vocabulary("char", 0))
     assert np.array_equal(first.ids, again.ids) and len(list(cache.iterdir())) == 1
     with pytest.raises(TypeError):
-        tokenize(source(tmp_path, WORDS + "!"), "char", 0)
+        tokenize(source(tmp_path, WORDS + "!"), Vocabulary("char", 0))
 
 
 def test_another_process_may_have_made_it_first(tmp_path, cache, monkeypatch):
@@ -81,17 +82,17 @@ def test_another_process_may_have_made_it_first(tmp_path, cache, monkeypatch):
         write(*args)
         with monkeypatch.context() as patch:
             patch.setattr(tokens, "_write", write)
-            tokenize(source(tmp_path, WORDS), "char", 0)
+            tokenize(source(tmp_path, WORDS), Vocabulary("char", 0))
 
     monkeypatch.setattr(tokens, "_write", overtaken)
-    assert len(tokenize(source(tmp_path, WORDS), "char", 0).ids) == len(WORDS)
+    assert len(tokenize(source(tmp_path, WORDS), Vocabulary("char", 0)).ids) == len(WORDS)
     assert [path.name[0] != "." for path in cache.iterdir()] == [True]
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path, cache):
     with pytest.raises(UserError, match="offset 240"):
         (tmp_path / "text.txt").write_bytes(b"good text " * 24 + b"\xff")
-        tokenize(open_source(str(tmp_path / "text.txt")), "char", 0)
+        tokenize(open_source(str(tmp_path / "text.txt")), Vocabulary("char", 0))
     assert list(cache.iterdir()) == []
 
 
@@ -125,10 +126,10 @@ def _another_type(folder):
 )
 def test_a_damaged_token_file_is_made_again_before_any_kernel_sees_it(tmp_path, cache, damage):
     """Case 234."""
-    before = tokenize(source(tmp_path, WORDS), "char", 0).ids.copy()
+    before = tokenize(source(tmp_path, WORDS), Vocabulary("char", 0)).ids.copy()
     [folder] = cache.iterdir()
     damage(folder)
-    assert np.array_equal(tokenize(source(tmp_path, WORDS), "char", 0).ids, before)
+    assert np.array_equal(tokenize(source(tmp_path, WORDS), Vocabulary("char", 0)).ids, before)
     assert [path.name for path in cache.iterdir()] == [folder.name]
 
 
@@ -136,7 +137,7 @@ def test_a_cache_that_cannot_be_written_names_the_way_out(tmp_path, monkeypatch)
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("MINIGPT_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(UserError, match="MINIGPT_CACHE"):
-        tokenize(source(tmp_path, WORDS), "char", 0)
+        tokenize(source(tmp_path, WORDS), Vocabulary("char", 0))
 
 
 def test_end_is_kept_with_its_part():

@@ -72,7 +72,7 @@ def test_no_pair_occurs_twice(model):
 
 
 def test_the_end_of_text_token_ends_a_text_and_is_not_shown(varied_models):
-    model, letters = varied_models(vocab_size=12), char_tokenizer("abcdefghij\n", ends=True)
+    model, letters = varied_models(vocab_size=12), char_tokenizer("abcdefghij\n", ["<|endoftext|>"])
     end = letters.end_of_text
     config = GenerationConfig(max_new_tokens=200, num_return_sequences=8)
     for answer in generate_texts(model, letters, ["ab"], config):
