@@ -1,7 +1,8 @@
 """The command line: train, generate, evaluate and more. What a command needs is imported when it runs, so help is instant.
 
 Exit codes: 0 done; 1 training or a check failed; 2 a mistake in what was typed or given; 130 interrupted by Ctrl-C and 143
-by SIGTERM, which training answers by finishing its step and saving (a second one ends it at once).
+by SIGTERM, which training answers by finishing its step and saving (a second one ends it at once). A reader of the output
+who leaves ends a command quietly with 0, but training as a signal does, with 141.
 """
 
 from __future__ import annotations
@@ -141,11 +142,10 @@ def _train(options: dict[str, Any]) -> int:
 
 
 def _watch(options: dict[str, Any]) -> int:
-    from rich.console import Console
-
+    from minigpt.display import Output
     from minigpt.watch import watch
 
-    watch(Path(options["folder"]), Console(highlight=False))
+    watch(Path(options["folder"]), Output())
     return 0
 
 
@@ -170,17 +170,17 @@ def _draw(options: dict[str, Any]) -> int:
 
 
 def _check(options: dict[str, Any]) -> int:
-    from rich.console import Console
     from rich.table import Table
 
     from minigpt.check import check_model
     from minigpt.checkpoint import load
+    from minigpt.display import Output
 
     model, _ = load(options["folder"])
     table = Table(title=f"{options['folder']} in float64, against finite differences", title_justify="left")
     for heading in ("check", "ours", "reference", "difference", "limit", ""):
         table.add_column(heading, justify="left" if heading == "check" else "right")
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = Output(width=None if sys.stdout.isatty() else 120)
     failures = 0
     with console.status("checking (the first time, kernels are compiled)"):
         lines = list(check_model(model))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import shlex
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any, Self
@@ -14,11 +16,23 @@ from rich.table import Table
 from rich.text import Text
 
 
+class Output(Console):
+    """Standard output, where names and texts are shown as they are, with no markup, and where a reader who has left is a
+    BrokenPipeError; rich by itself would exit with code 1."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, **settings)
+
+    def on_broken_pipe(self) -> None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
+        raise BrokenPipeError
+
+
 class Display:
     """Shows each step; use as a context manager."""
 
     def __init__(self, steps: int, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False, soft_wrap=True)
+        self.console = console or Output(soft_wrap=True)
         self.steps = steps
         self.validation = math.nan
         self._started: float | None = None
@@ -53,11 +67,13 @@ class Display:
             self.say(f"compiling {name} ({i} of {n}) ...")
 
     def step(self, record: Mapping[str, Any]) -> None:
-        """Move the bar to one finished step."""
+        """Move the bar to one finished step; what was unusual or evaluated is a line. BrokenPipeError if nobody reads it."""
         now = time.perf_counter()
         self._started = self._started or now
         done = record["step"]
         self._first = self._first or done
+        if "note" in record:
+            self.say(f"step {done}: {record['note']}")
         left = (now - self._started) / max(done - self._first, 1) * (self.steps - done)
         if record["val_loss"] is not None:
             self.validation = record["val_loss"]

@@ -8,6 +8,7 @@ from types import FrameType
 from typing import Any, Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+PIPE = 13  # SIGPIPE, which Windows has no name for: whoever read the output has left
 
 
 class StopRequest:

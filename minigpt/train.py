@@ -32,7 +32,7 @@ from minigpt.metrics import MetricsLog
 from minigpt.models.gpt import GPT
 from minigpt.plot import loss_svg
 from minigpt.report import report
-from minigpt.signals import StopRequest
+from minigpt.signals import PIPE, StopRequest
 from minigpt.team import ALONE, Arrays, Team
 from minigpt.trainer import Trainer
 from tensorgrad.warmup import warm
@@ -67,7 +67,8 @@ def train(config: TrainConfig, resumed: bool = False) -> Result:
     """Train as configured, or go on with the run in config.out, showing progress; the folder then holds all of the result.
 
     UserError for unusable data, settings or folder; TrainingError at a loss or gradient that is not finite, before the
-    step, and when a checkpoint cannot be written; Interrupted after SIGINT or SIGTERM, with everything saved.
+    step, and when a checkpoint cannot be written; Interrupted after SIGINT or SIGTERM, or once nobody reads what is shown,
+    with everything saved.
 
     Called by all members of a team, which must see the same files; only the leader's result has records and losses.
     """
@@ -95,9 +96,10 @@ def train(config: TrainConfig, resumed: bool = False) -> Result:
             for record in _steps(run, stop):
                 if record["val_loss"] is not None or record["step"] % LOG_INTERVAL == 0 or "note" in record:
                     log.append(record)
-                if "note" in record:
-                    display.say(f"step {record['step']}: {record['note']}")
-                display.step(record)
+                try:
+                    display.step(record)
+                except BrokenPipeError:
+                    stop.signal = PIPE
         with team.first():
             losses = _report(run, log.records, known, meter)
     _conclude(display, run, losses)

@@ -55,9 +55,10 @@ def run(options: dict[str, Any]) -> int:
 
 
 def _print(statistics: Statistics, characters: int, tokenizer: Tokenizer, pieces: list[str], name: str) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from minigpt.display import Output
 
     table = Table(title=name, title_justify="left", show_header=False)
     table.add_column()
@@ -78,7 +79,7 @@ def _print(statistics: Statistics, characters: int, tokenizer: Tokenizer, pieces
     rows += [(f"mutual information at distance {d} (bits)", f"{statistics.information[d - 1]:.5f}") for d in reached]
     for row in rows:
         table.add_row(*row)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Output(soft_wrap=True)
     console.print(table)
     frequent = ", ".join(f"{pieces[token]} {count / statistics.looked_at:.2%}" for token, count in statistics.most_frequent(20))
     console.print(Text(f"most frequent: {frequent}"))

@@ -25,6 +25,7 @@ def run(options: dict[str, Any]) -> int:
     """Score the text, then print what was asked for."""
     from minigpt import surprise
     from minigpt.checkpoint import load
+    from minigpt.display import Output
     from minigpt.evaluate import encode, evaluate
     from minigpt.files import write_whole
     from minigpt.sources import open_source
@@ -39,7 +40,7 @@ def run(options: dict[str, Any]) -> int:
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
         bar = progress.add_task("evaluating", total=len(ids) - 1)
         found = evaluate(model, tokenizer, ids, lambda tokens: progress.advance(bar, tokens))
-    console = Console(highlight=False, soft_wrap=True)
+    console = Output(soft_wrap=True)
     if options["surprise"]:
         text = Text()
         for piece, bits in surprise.shown(tokenizer, ids[1:], found.surprise):

@@ -11,6 +11,7 @@ def run(options: dict[str, Any]) -> int:
     from rich.console import Console
     from rich.table import Table
 
+    from minigpt.display import Output
     from minigpt.verify import verify
 
     table = Table(title=f"Equalities of {options['folder']}", title_justify="left")
@@ -23,6 +24,6 @@ def run(options: dict[str, Any]) -> int:
             style = "bold red" if line.verdict == "FAIL" else "dim" if line.verdict == "skipped" else None
             table.add_row(line.name, line.note, difference, f"{line.limit:.0e}" if line.limit else "0", line.verdict, style=style)
             failures += line.verdict == "FAIL"
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    Output(width=None if sys.stdout.isatty() else 120).print(table)
     print(f"{failures} of {table.row_count} equalities failed" if failures else "no equality failed")
     return 1 if failures else 0
