@@ -5,17 +5,15 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from minigpt.commands.inputs import read_lines
 from minigpt.errors import UserError
 from minigpt.generation.config import GenerationConfig
 
 if TYPE_CHECKING:
     from minigpt.generation.text import Answer
 
-LARGEST_FILE = 16 << 20  # bytes of prompts
 RULE = "-" * 20
 EPILOG = """A prompt and its continuation may outgrow the model's context: the model then goes on from the newest half of the
 context, reads up to all of it, and so on, so that each token is predicted from between half and the whole of it."""
@@ -56,7 +54,7 @@ def run(options: dict[str, Any]) -> int:
         if options[name] < least:
             raise UserError(f"--{name.replace('_', '-')} must be at least {least}, not {options[name]}")
     config = _config(options)
-    prompts = [options["prompt"]] if options["prompts"] is None else read_prompts(options["prompts"])
+    prompts = [options["prompt"]] if options["prompts"] is None else read_lines(options["prompts"], "prompts")
     import numpy as np
 
     from minigpt.checkpoint import load
@@ -93,25 +91,6 @@ def _config(options: dict[str, Any]) -> GenerationConfig:
         except ValueError:
             raise UserError(f"--sequence-bias must be TEXT=NUMBER, not {text!r}") from None
     return GenerationConfig(**given, sequence_bias=tuple(biases))
-
-
-def read_prompts(name: str) -> list[str]:
-    """The lines of a file, or of standard input for "-", that are not empty; UserError if there are none, or too many bytes."""
-    try:
-        with sys.stdin.buffer if name == "-" else open(Path(name), "rb") as file:
-            raw = file.read(LARGEST_FILE + 1)
-    except OSError as error:
-        raise UserError(f"cannot read the prompts in {name}: {error.strerror or error}") from None
-    if len(raw) > LARGEST_FILE:
-        raise UserError(f"the prompts in {name} are more than {LARGEST_FILE >> 20} MiB")
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{name} is not UTF-8 text: byte {raw[error.start]:#04x} at offset {error.start}") from None
-    prompts = [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
-    if not prompts:
-        raise UserError(f"there are no prompts in {name}")
-    return prompts
 
 
 def _record(answer: Answer) -> dict[str, Any]:

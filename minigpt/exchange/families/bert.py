@@ -8,6 +8,7 @@ from minigpt.models.bert import BERT, BERTConfig
 from minigpt.models.heads import AnswerExtractor, MaskedLM, SequenceClassifier, TokenClassifier
 
 UNPOOLED: Mapping[str, Any] = {"pooler": None}
+POOLED: Mapping[str, Any] = {"pooler": "tanh"}
 ANSWERS = (Row("qa_outputs.{p}", "classifier.{p}"),)
 CLASSES = (Row("classifier.{p}", "classifier.{p}"),)
 
@@ -57,7 +58,7 @@ FAMILY = Family(
     classes={
         "BertModel": Architecture(BERT, absent={"pooler.dense.weight": UNPOOLED}, bare=True),
         "BertForMaskedLM": Architecture(MaskedLM, _WORDS, UNPOOLED),
-        "BertForSequenceClassification": Architecture(SequenceClassifier, CLASSES),
+        "BertForSequenceClassification": Architecture(SequenceClassifier, CLASSES, POOLED),
         "BertForTokenClassification": Architecture(TokenClassifier, CLASSES, UNPOOLED),
         "BertForQuestionAnswering": Architecture(AnswerExtractor, ANSWERS, UNPOOLED),
     },

@@ -1,7 +1,7 @@
 """RoBERTa (Liu et al. 2019): BERT, whose positions are counted from 2, and which classifies with a map of its own."""
 
 from minigpt.exchange.changes import after_rows
-from minigpt.exchange.families.bert import ANSWERS, CLASSES, FIXED, NAMES, OLDER, SETTINGS, UNPOOLED
+from minigpt.exchange.families.bert import ANSWERS, CLASSES, FIXED, NAMES, OLDER, POOLED, SETTINGS, UNPOOLED
 from minigpt.exchange.family import Architecture, Family, Row, Setting
 from minigpt.models.bert import BERT, BERTConfig
 from minigpt.models.heads import AnswerExtractor, MaskedLM, SequenceClassifier, TokenClassifier
@@ -23,6 +23,7 @@ FAMILY = Family(
         "RobertaForSequenceClassification": Architecture(
             SequenceClassifier,
             (Row("classifier.dense.{p}", "bert.pooler.{p}"), Row("classifier.out_proj.{p}", "classifier.{p}")),
+            POOLED,
         ),
         "RobertaForTokenClassification": Architecture(TokenClassifier, CLASSES, UNPOOLED),
         "RobertaForQuestionAnswering": Architecture(AnswerExtractor, ANSWERS, UNPOOLED),

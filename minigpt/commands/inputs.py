@@ -1,0 +1,46 @@
+"""Texts for a command: from its arguments, or the lines of a file or of standard input."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from minigpt.errors import UserError
+
+LARGEST_FILE = 16 << 20  # bytes
+
+
+def add_texts(parser: argparse.ArgumentParser, what: str) -> None:
+    """TEXT .. or --file; `what` the texts are for, in the help."""
+    parser.add_argument("texts", nargs="*", metavar="TEXT", help=f"{what} (default: the lines of standard input)")
+    parser.add_argument("--file", metavar="FILE", help="a file with a text on each line, or - for standard input")
+
+
+def given_texts(options: dict[str, Any]) -> list[str]:
+    """What `add_texts` let the user say; UserError for texts both ways."""
+    if not options["texts"]:
+        return read_lines(options["file"] or "-", "texts")
+    if options["file"] is not None:
+        raise UserError(f"texts come as arguments or from --file {options['file']}, not both")
+    return options["texts"]
+
+
+def read_lines(name: str, what: str) -> list[str]:
+    """The lines of a file, or of standard input for "-", that are not empty; UserError if there are none, or too many bytes."""
+    try:
+        with sys.stdin.buffer if name == "-" else open(Path(name), "rb") as file:
+            raw = file.read(LARGEST_FILE + 1)
+    except OSError as error:
+        raise UserError(f"cannot read the {what} in {name}: {error.strerror or error}") from None
+    if len(raw) > LARGEST_FILE:
+        raise UserError(f"the {what} in {name} are more than {LARGEST_FILE >> 20} MiB")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name} is not UTF-8 text: byte {raw[error.start]:#04x} at offset {error.start}") from None
+    lines = [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
+    if not lines:
+        raise UserError(f"there are no {what} in {name}")
+    return lines
