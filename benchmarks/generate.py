@@ -29,6 +29,7 @@ Generate = Callable[[np.ndarray, int], object]
 
 def ours(shape: dict[str, int]) -> Generate:
     from minigpt.generation.config import GenerationConfig
+    from minigpt.generation.context import Context
     from minigpt.generation.decode import decode
     from minigpt.models.gpt import GPT, GPTConfig
 
@@ -38,7 +39,7 @@ def ours(shape: dict[str, int]) -> Generate:
 
     def generate(ids: np.ndarray, count: int) -> object:
         greedy = GenerationConfig(max_new_tokens=count, temperature=0)
-        return list(decode(model, ids.tolist(), greedy, [np.random.default_rng(0)] * len(ids)))
+        return list(decode(Context(model, ids.tolist(), count), greedy, [np.random.default_rng(0)] * len(ids)))
 
     return generate
 

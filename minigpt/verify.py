@@ -70,7 +70,7 @@ def verify_generation(model: GPT, ids: np.ndarray) -> Iterator[Equality]:
     yield _logits_line("left-padded = unpadded", model, unequal, 20)
     greedy = [_greedy(model, prompt) for prompt in prompts]
     config = GenerationConfig(max_new_tokens=STEPS, temperature=0)
-    one_beam = [beam_search(model, prompt, config)[0].tokens for prompt in prompts]
+    one_beam = [beam_search(Context(model, [prompt], STEPS), config)[0][0].tokens for prompt in prompts]
     yield Equality("beam(1) = greedy", _different(one_beam, greedy), 0, "tokens")
     guessed = [_greedy(model, prompt, prompt_lookup_num_tokens=5) for prompt in prompts]
     yield Equality("speculative = greedy", _different(guessed, greedy), 0, "tokens")
@@ -90,7 +90,7 @@ def _logits_line(name: str, model: GPT, prompts: Sequence[Sequence[int]], steps:
 
 def _greedy(model: GPT, prompt: Sequence[int], **settings: Any) -> list[int]:
     config = GenerationConfig(max_new_tokens=STEPS, temperature=0, **settings)
-    return [step.token for step in decode(model, [prompt], config, [np.random.default_rng(0)])]
+    return [step.token for step in decode(Context(model, [prompt], STEPS), config, [np.random.default_rng(0)])]
 
 
 def _different(ours: Sequence[Sequence[int]], theirs: Sequence[Sequence[int]]) -> int:

@@ -10,12 +10,12 @@ nothing but its own sequence: not on the cache, the batch, or what was read befo
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 import tensorgrad as tg
 from minigpt.models.cache import KeyValueCache
-from minigpt.models.gpt import GPT
 
 
 def window_start(length: int, block_size: int) -> int:
@@ -29,11 +29,11 @@ def window_start(length: int, block_size: int) -> int:
 class Context:
     """B sequences, prompts at first, and a cache with room for `extra` more tokens of each."""
 
-    def __init__(self, model: GPT, prompts: Iterable[Sequence[int]], extra: int):
+    def __init__(self, model: Any, prompts: Iterable[Sequence[int]], extra: int):
         self.model = model
         self.sequences = [[int(token) for token in prompt] for prompt in prompts]
         self._final = max(map(len, self.sequences), default=0) + extra
-        self._cache: list[KeyValueCache] | None = None
+        self._cache: Sequence[KeyValueCache] | None = None
         self._starts: list[int] = []
         self._width = 0  # tokens in the longest window
 

@@ -12,7 +12,6 @@ from minigpt.generation.context import Context
 from minigpt.generation.processors import Processor
 from minigpt.generation.sampling import choose, log_probability
 from minigpt.generation.speculative import lookup
-from minigpt.models.gpt import GPT
 
 
 class Step(NamedTuple):
@@ -24,21 +23,20 @@ class Step(NamedTuple):
 
 
 def decode(
-    model: GPT,
-    prompts: Sequence[Sequence[int]],
+    context: Context,
     config: GenerationConfig,
     rngs: Sequence[np.random.Generator],
     processors: Sequence[Processor] = (),
     over: Collection[int] = (),
     log_probs: bool = False,
 ) -> Iterator[Step]:
-    """Yield the tokens that continue each prompt, drawn with its own rng, all rows one step at a time.
+    """Yield the tokens that continue each sequence of a context, drawn with its own rng, all rows one step at a time.
 
-    A row ends after max_new_tokens, or once whoever receives its tokens has put it into `over`. Prompts are not empty.
+    A row ends after max_new_tokens, or once whoever receives its tokens has put it into `over`. Sequences are not empty, and
+    the context has room for what is to come; it is used up.
     """
-    context = Context(model, prompts, config.max_new_tokens)
-    starts = [len(prompt) for prompt in prompts]
-    rows = list(range(len(prompts))) if config.max_new_tokens else []
+    starts = [len(sequence) for sequence in context.sequences]
+    rows = list(range(len(starts))) if config.max_new_tokens else []
     while rows:
         guess = _guess(context, config, starts[rows[0]]) if len(rows) == 1 and config.prompt_lookup_num_tokens else []
         for token in guess:

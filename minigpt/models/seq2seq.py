@@ -38,6 +38,12 @@ class DecoderCache(KeyValueCache):
 
     memory: KeysValues | None = None
 
+    def select_memory(self, rows: Any) -> None:
+        """Keep these rows of the memory's, in this order; one may be kept several times."""
+        if self.memory is not None:
+            k, v = self.memory
+            self.memory = Tensor(k.data[rows]), Tensor(v.data[rows])
+
 
 class Block(Module):
     """(B, T, C) -> (B, T, C): attention to itself, in a decoder to the memory too, then a feed-forward network."""

@@ -88,8 +88,8 @@ def mixed_rows(patch):
 
 
 def beams_of_the_second_best(patch):
-    right = beam._continuations
-    patch.setattr(beam, "_continuations", lambda *args: right(*args)[1:])
+    right = beam._Search._continuations
+    patch.setattr(beam._Search, "_continuations", lambda *args: right(*args)[1:])
 
 
 def guesses_judged_in_the_wrong_order(patch):

@@ -23,7 +23,7 @@ def continued(model, prompts, count, seeds=None, **settings):
     config = GenerationConfig(max_new_tokens=count, **settings)
     rngs = [np.random.default_rng(seed) for seed in (seeds or range(len(prompts)))]
     found = [[] for _ in prompts]
-    for step in decode(model, prompts, config, rngs):
+    for step in decode(Context(model, prompts, config.max_new_tokens), config, rngs):
         found[step.row].append(step.token)
     return found
 
@@ -108,7 +108,7 @@ def test_what_stands_in_the_padding_changes_nothing_at_all(model):
 def test_rows_that_end_leave_the_others_alone(model):
     prompts, over, found = prompts_of(3, 9, 5), set(), [[], [], []]
     config = GenerationConfig(max_new_tokens=25, temperature=0)
-    for row, token, _ in decode(model, prompts, config, [None] * 3, over=over):
+    for row, token, _ in decode(Context(model, prompts, config.max_new_tokens), config, [None] * 3, over=over):
         found[row].append(token)
         if len(found[row]) == (4, 25, 11)[row]:
             over.add(row)
@@ -156,7 +156,7 @@ def test_guesses_save_steps(model, monkeypatch):
 def test_log_probabilities_are_the_models_own(model):
     config = GenerationConfig(max_new_tokens=30, temperature=0.5, top_k=3)
     sequence = [4, 5]
-    for step in decode(model, [sequence.copy()], config, [np.random.default_rng(0)], log_probs=True):
+    for step in decode(Context(model, [sequence.copy()], 30), config, [np.random.default_rng(0)], log_probs=True):
         logits = logits_of(model, sequence[window_start(len(sequence), 16) :])[-1]
         assert step.log_prob == pytest.approx(log_probability(logits, step.token), abs=1e-5)
         sequence.append(step.token)

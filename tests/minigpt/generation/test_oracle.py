@@ -6,6 +6,7 @@ import pytest
 from minigpt import checkpoint
 from minigpt.generation.beam import beam_search
 from minigpt.generation.config import GenerationConfig
+from minigpt.generation.context import Context
 from minigpt.generation.decode import decode
 from minigpt.lossless import byte_tokenizer
 
@@ -48,7 +49,7 @@ def _until_end(tokens):
 def our_greedy(ours, prompt, processors=()):
     tokens, over = [], set()
     config = GenerationConfig(max_new_tokens=NEW, temperature=0)
-    for step in decode(ours, [prompt], config, [None], processors, over):
+    for step in decode(Context(ours, [prompt], NEW), config, [None], processors, over):
         tokens.append(step.token)
         over |= {0} if step.token == END else set()
     return tokens
@@ -99,7 +100,7 @@ def test_beam_search(pair, beams, length_penalty, early_stopping, returned):
     )
     lengths = set()
     for prompt in prompts():
-        found = beam_search(ours, prompt, config, ends=lambda tokens: tokens[-1] == END)
+        found = beam_search(Context(ours, [prompt], NEW), config, ends=lambda tokens: tokens[-1] == END)[0]
         expected = their_tokens(
             theirs,
             prompt,
@@ -120,5 +121,5 @@ def test_beam_search_with_processors(pair):
     config = GenerationConfig(max_new_tokens=NEW, temperature=0, num_beams=3)
     for prompt in prompts():
         process = [lambda scores, ids, start: no_repeat_ngram(scores, ids, start, 2)]
-        found = beam_search(ours, prompt, config, process, lambda tokens: tokens[-1] == END)
-        assert found[0].tokens == their_tokens(theirs, prompt, num_beams=3, no_repeat_ngram_size=2)[0]
+        found = beam_search(Context(ours, [prompt], NEW), config, process, lambda tokens: tokens[-1] == END)
+        assert found[0][0].tokens == their_tokens(theirs, prompt, num_beams=3, no_repeat_ngram_size=2)[0]

@@ -8,6 +8,7 @@ import pytest
 import tensorgrad as tg
 from minigpt.generation.beam import beam_search
 from minigpt.generation.config import GenerationConfig
+from minigpt.generation.context import Context
 from minigpt.generation.decode import decode
 from minigpt.models.decoder import Decoder, DecoderConfig
 from minigpt.models.positions import alibi_slopes
@@ -96,7 +97,7 @@ def test_gradients_equal_finite_differences(kind):
 def written(model, prompts, seeds=(0,), **settings):
     config = GenerationConfig(**{"max_new_tokens": 24, "temperature": 0, **settings})
     found = [[] for _ in prompts]
-    for step in decode(model, prompts, config, [np.random.default_rng(seed) for seed in seeds]):
+    for step in decode(Context(model, prompts, config.max_new_tokens), config, [np.random.default_rng(seed) for seed in seeds]):
         found[step.row].append(step.token)
     return found
 
@@ -127,7 +128,7 @@ def test_generation_equals_choosing_from_the_full_forward(kind):
 def test_beams_know_how_likely_their_texts_are(kind):
     model, prompt = made(kind, "float64"), ids(4).tolist()
     config = GenerationConfig(max_new_tokens=6, temperature=0, num_beams=4)
-    best = beam_search(model, prompt, config)[0]
+    best = beam_search(Context(model, [prompt], 6), config)[0][0]
     logits = model([prompt + best.tokens]).data[0, 3:-1]
     log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     np.testing.assert_allclose(best.log_probs, log_probs[np.arange(6), best.tokens], atol=1e-10)
