@@ -125,7 +125,7 @@ def kind_of(description: Mapping[str, Any]) -> str | None:
         return None
     if parts == ("WordLevel", "Fuse") and (splitter or {}).get("pattern") == {"Regex": r"[\s\S]"}:
         return "char"
-    if parts == ("BPE", "ByteLevel") and _splits_bytes(splitter):
+    if parts == ("BPE", "ByteLevel") and _splits_bytes(splitter) and model["vocab"].keys() >= {*BYTE_LETTERS}:
         return "bpe" if model["merges"] or len(model["vocab"]) != 256 else "bytes"
     return None
 
