@@ -35,14 +35,18 @@ def contents(model: Module, tokenizer: Tokenizer, train_config: TrainConfig | No
 
 
 def load(folder: Path | str) -> tuple[Any, Tokenizer]:
-    """The model (in evaluation mode, float32) and the tokenizer of a folder that `save` or transformers wrote.
+    """The model (in evaluation mode, float32) and the tokenizer of a folder that `save` or transformers wrote, or a GGUF file.
 
     Without weights of its own, the folder's newest checkpoint that is undamaged is read. UserError, one sentence, if
     anything is missing, malformed, unsupported, damaged or does not fit together.
     """
     folder = Path(folder)
+    if folder.is_file():
+        from minigpt.exchange import gguf
+
+        return gguf.load(folder)
     if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder; a model is a folder that minigpt train has written")
+        raise UserError(f"{folder} is not a folder; a model is a folder that minigpt train has written, or a GGUF file")
     if not has_weights(folder):
         folder = snapshots.newest(folder)[0] or folder
     model: Any = pretrained.from_pretrained(folder)

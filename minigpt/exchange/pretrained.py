@@ -46,14 +46,18 @@ def family_of(model_type: object, where: object) -> Family:
 
 
 def from_pretrained(folder: Path | str, dtype: Any = "float32") -> Module:
-    """The model in a Hugging Face folder, in evaluation mode, its weights in `dtype` whatever they are stored in.
+    """The model in a Hugging Face folder or a GGUF file, in evaluation mode, its weights in `dtype` whatever they are stored in.
 
     The class follows `architectures` in config.json.  UserError, one sentence, if anything is missing, malformed,
     unsupported or does not fit together; nothing that is read is executed.
     """
     folder = Path(folder)
+    if folder.is_file():
+        from minigpt.exchange import gguf
+
+        return gguf.from_file(folder, dtype)
     if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder; a model is a folder with {CONFIG} and {WEIGHTS}")
+        raise UserError(f"{folder} is not a folder; a model is a folder with {CONFIG} and {WEIGHTS}, or a GGUF file")
     refuse_pickle(folder)
     family, architecture, config = read_config(folder / CONFIG)
     stored, path = read_weights(folder)
