@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from tokenizers import Regex, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 
 from minigpt.errors import UserError
@@ -31,6 +32,13 @@ class Subwords(Tokenizer):
             (b"" if added[token].special else word.encode()) if token in added else spelled(word)
             for token, word in enumerate(self.words)
         ]
+        within = [word for word in self.specials if len(word) > 1 and self._reads_as_control(word)]
+        if within:
+            self._reader = _parting(backend, within)
+
+    def _reads_as_control(self, word: str) -> bool:
+        """Whether the model, which has control tokens among its pieces, takes plain text for one."""
+        return any(token != self.special("unk") and self.words[token] == word for token in self.encode(word))
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of some ids as the file's decoder writes it, control tokens left out; UserError on an unknown id."""
@@ -39,6 +47,16 @@ class Subwords(Tokenizer):
             if not 0 <= token < self.vocab_size:
                 raise UserError(f"token {token} is not in the vocabulary of {self.vocab_size} tokens")
         return self.backend.decode(tokens, skip_special_tokens=True)
+
+
+def _parting(backend: Backend, words: Iterable[str]) -> Backend:
+    """The same tokenizer, which reads what looks like one of the words in two parts: up to its first character, and on."""
+    reader = Backend.from_str(backend.to_str())
+    reader.encode_special_tokens = True
+    first = Regex("|".join(f"{re.escape(word[0])}(?={re.escape(word[1:])})" for word in words))
+    before = [] if backend.pre_tokenizer is None else [backend.pre_tokenizer]
+    reader.pre_tokenizer = pre_tokenizers.Sequence([*before, pre_tokenizers.Split(first, "merged_with_previous")])
+    return reader
 
 
 def _spelled(description: Mapping[str, Any]) -> Callable[[str], bytes]:

@@ -59,6 +59,7 @@ class Tokenizer:
         self.backend.encode_special_tokens = True
         self.backend.no_padding()
         self.backend.no_truncation()
+        self._reader = self.backend  # what encodes
         self.settings = dict(settings or {})
         template = self.settings.get("chat_template")
         self.chat_template = template if isinstance(template, str) else None
@@ -107,7 +108,7 @@ class Tokenizer:
         """
         utf8(text)
         with self._reading(control):
-            found = self.backend.encode_batch_fast([text], add_special_tokens=False)[0]
+            found = self._reader.encode_batch_fast([text], add_special_tokens=False)[0]
         return np.array(found.ids, dtype=np.int64)
 
     def encode_pair(self, a: str, b: str | None = None, length: int | None = None, control: bool = False) -> Encoded:
@@ -122,8 +123,8 @@ class Tokenizer:
             raise UserError(f"a length of {length} tokens has no room for the {around} special tokens around a text")
         with self._reading(control):
             if length is not None:
-                self.backend.enable_truncation(length, strategy="longest_first")
-            found = self.backend.encode(a, b)
+                self._reader.enable_truncation(length, strategy="longest_first")
+            found = self._reader.encode(a, b)
         return Encoded(
             np.array(found.ids, dtype=np.int64),
             np.array(found.type_ids, dtype=np.int64),
@@ -133,7 +134,7 @@ class Tokenizer:
 
     @contextmanager
     def _reading(self, control: bool) -> Iterator[None]:
-        self.backend.encode_special_tokens = not control
+        self._reader.encode_special_tokens = not control
         try:
             yield
         except (KeyboardInterrupt, MemoryError):
@@ -141,8 +142,8 @@ class Tokenizer:
         except BaseException as error:  # the library raises bare Exception, and where it panics not even that
             raise UserError(f"the tokenizer cannot encode the text: {short(error)}") from None
         finally:
-            self.backend.encode_special_tokens = True
-            self.backend.no_truncation()
+            self._reader.encode_special_tokens = True
+            self._reader.no_truncation()
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of some ids; bytes that are no UTF-8 become U+FFFD; UserError on an id outside the vocabulary."""
