@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from minigpt import parallel
-from minigpt.commands import data, embed, evaluate, generate, verify
+from minigpt.commands import classify, data, embed, evaluate, finetune, generate, verify
 from minigpt.config import TrainConfig, resolve
 from minigpt.errors import Interrupted, MinigptError, UserError
 from minigpt.options import add_flags, suggest
@@ -64,7 +64,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> Parser:
     parser = Parser(prog="minigpt", description="Train, run, draw and check small GPT language models.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add in (_add_train, _add_generate, _add_embed, _add_watch, _add_evaluate, _add_data, _add_draw, _add_check, _add_verify):
+    for add in (
+        _add_train,
+        _add_generate,
+        _add_finetune,
+        _add_classify,
+        _add_tag,
+        _add_embed,
+        _add_watch,
+        _add_evaluate,
+        _add_data,
+        _add_draw,
+        _add_check,
+        _add_verify,
+    ):
         add(commands)
     return parser
 
@@ -92,6 +105,26 @@ def _add_embed(commands: Any) -> None:
     parser = _command(commands, "embed", embed.run, "turn texts or words into vectors, and find which are similar")
     _add_folder(parser)
     embed.add_flags(parser)
+
+
+def _add_finetune(commands: Any) -> None:
+    parser = _command(commands, "finetune", finetune.run, "let a trained model learn a task from a table of examples")
+    _add_folder(parser)
+    finetune.add_flags(parser)
+
+
+def _add_classify(commands: Any) -> None:
+    parser = _command(commands, "classify", classify.run, "say of what class a text is, with a model fine-tuned for it")
+    _add_folder(parser)
+    classify.add_flags(parser)
+
+
+def _add_tag(commands: Any) -> None:
+    parser = _command(
+        commands, "tag", classify.run_tag, "say of what kind each word of a text is, with a model fine-tuned for it"
+    )
+    _add_folder(parser)
+    classify.add_flags(parser)
 
 
 def _add_watch(commands: Any) -> None:

@@ -1,0 +1,64 @@
+"""A text for a text: translations, pronunciations, summaries."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+import tensorgrad as tg
+from minigpt.errors import UserError
+from minigpt.finetuning.batches import IGNORED, Batch, Example, by_length
+from minigpt.finetuning.settings import FinetuneConfig
+from minigpt.finetuning.table import Table
+from minigpt.finetuning.tasks.task import Rng, Task, mean_loss
+from minigpt.models.seq2seq import EncoderDecoder
+from minigpt.tokenizer import Tokenizer
+from tensorgrad import Tensor
+from tensorgrad.nn import Module
+
+
+class SequenceToSequence(Task):
+    """The decoder reads what it should have written so far: the start token, then the target but for its end."""
+
+    metric, higher = "loss", False
+
+    def __init__(self, config: FinetuneConfig, model: Any, tokenizer: Tokenizer) -> None:
+        if not isinstance(model, EncoderDecoder):
+            raise UserError(f"the task seq2seq needs an encoder-decoder, such as T5, not a {type(model).__name__}")
+        super().__init__(config, model, tokenizer)
+        self.start_token, self.end_token = model.config.start_token, model.config.end_token
+
+    def read(self, table: Table) -> list[list[Example]]:
+        sources = table.texts(self.config.source_column, "--source-column")
+        targets = table.texts(self.config.target_column, "--target-column")
+        rows = []
+        for i, (source, target) in enumerate(zip(sources, targets, strict=True)):
+            read = self.fit(partial(self._ended, source), table.place(i))
+            written = self.fit(partial(self._ended, target), table.place(i))
+            rows.append([Example(read, written, source=(source, target))])
+        return rows
+
+    def _ended(self, text: str, length: int | None = None) -> np.ndarray:
+        """The tokens of a text in the tokenizer's template, with the end token last in any case."""
+        ids = self.tokenizer.encode_pair(text).ids
+        ids = ids[:-1] if len(ids) and ids[-1] == self.end_token else ids
+        return np.append(ids if length is None else ids[: length - 1], self.end_token)
+
+    def start(self, model: Any, rng: np.random.Generator) -> Module:
+        return model
+
+    def loss(self, model: Any, batch: Batch, rng: Rng) -> Tensor:
+        written = np.where(batch.targets == IGNORED, self.pad, batch.targets)
+        before = np.insert(written[:, :-1], 0, self.start_token, axis=1)
+        return tg.cross_entropy(model(batch.ids, before, batch.mask, rng), batch.targets, IGNORED)
+
+    def measure(self, model: Any, examples: Sequence[Example]) -> dict[str, float]:
+        losses = []
+        for _, batch in by_length(examples, self.config.batch_size, self.pad):
+            losses.append((self.loss(model, batch, None).item(), int((batch.targets != IGNORED).sum())))
+        loss = mean_loss(losses)
+        return {"loss": loss, "perplexity": math.exp(min(loss, 700))}
