@@ -11,17 +11,24 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from minigpt.checkpoint import load, save
     from minigpt.config import TrainConfig
+    from minigpt.embed import Words, cosine_similarities, nearest, sentence_vectors
     from minigpt.errors import MinigptError, TrainingError, UserError
     from minigpt.exchange.pretrained import from_pretrained, save_pretrained
     from minigpt.generation.config import GenerationConfig
     from minigpt.generation.text import generate_text, generate_texts
+    from minigpt.models.bert import BERT, BERTConfig
     from minigpt.models.gpt import GPT, GPTConfig
+    from minigpt.models.heads import AnswerExtractor, MaskedLM, SequenceClassifier, TokenClassifier
     from minigpt.tokenizer import Tokenizer
 
 _HOME = {
     "load": "minigpt.checkpoint",
     "save": "minigpt.checkpoint",
     "TrainConfig": "minigpt.config",
+    "Words": "minigpt.embed",
+    "cosine_similarities": "minigpt.embed",
+    "nearest": "minigpt.embed",
+    "sentence_vectors": "minigpt.embed",
     "MinigptError": "minigpt.errors",
     "TrainingError": "minigpt.errors",
     "UserError": "minigpt.errors",
@@ -30,26 +37,42 @@ _HOME = {
     "GenerationConfig": "minigpt.generation.config",
     "generate_text": "minigpt.generation.text",
     "generate_texts": "minigpt.generation.text",
+    "BERT": "minigpt.models.bert",
+    "BERTConfig": "minigpt.models.bert",
     "GPT": "minigpt.models.gpt",
     "GPTConfig": "minigpt.models.gpt",
+    "AnswerExtractor": "minigpt.models.heads",
+    "MaskedLM": "minigpt.models.heads",
+    "SequenceClassifier": "minigpt.models.heads",
+    "TokenClassifier": "minigpt.models.heads",
     "Tokenizer": "minigpt.tokenizer",
 }
 
 __all__ = [
+    "BERT",
     "GPT",
+    "AnswerExtractor",
+    "BERTConfig",
     "GPTConfig",
     "GenerationConfig",
+    "MaskedLM",
     "MinigptError",
+    "SequenceClassifier",
+    "TokenClassifier",
     "Tokenizer",
     "TrainConfig",
     "TrainingError",
     "UserError",
+    "Words",
+    "cosine_similarities",
     "from_pretrained",
     "generate_text",
     "generate_texts",
     "load",
+    "nearest",
     "save",
     "save_pretrained",
+    "sentence_vectors",
 ]
 
 
