@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 
 import pytest
 
@@ -10,6 +12,20 @@ def test_statistics_are_printed_and_drawn(command, text_file, tmp_path):
     code, out, _ = command("data", "stats", text_file, "--out", tmp_path / "s.svg")
     assert code == 0 and "mutual information at distance 32" in out and "most frequent: ' '" in out
     assert (tmp_path / "s.svg").read_text().startswith("<?xml")
+
+
+def test_a_reader_who_leaves_ends_a_command_quietly(text_file):
+    """Case 254."""
+    code = "import sys; from minigpt.cli import main; sys.exit(main(['data', 'stats', sys.argv[1]]))"
+    process = subprocess.Popen([sys.executable, "-c", code, text_file], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    assert (process.stderr.read(), process.wait(60)) == (b"", 0)
+
+
+def test_a_name_is_no_markup(command, text_file, tmp_path):
+    (path := tmp_path / "[red]a[/b] :smile:.txt").write_text(text_file.read_text())
+    code, out, _ = command("data", "stats", path)
+    assert code == 0 and out.startswith(f"{path}\n")
 
 
 def test_statistics_of_too_little(command, tmp_path):

@@ -110,17 +110,18 @@ SLOW = (
     "import training_runs as t; t.without_pictures()\n"
     "real = t.Trainer.update\n"
     "def update(self, **how):\n"
-    "    print('step', flush=True); time.sleep(float(sys.argv[4])); return real(self, **how)\n"
+    "    if self.step == 0: print('step', flush=True)\n"
+    "    time.sleep(float(sys.argv[4])); return real(self, **how)\n"
     "t.Trainer.update = update\n"
     "from minigpt.errors import MinigptError\n"
-    "try: t.train(t.config_for(sys.argv[2], sys.argv[3], max_steps=10**6))\n"
+    "try: t.train(t.config_for(sys.argv[2], sys.argv[3], max_steps=10**6, eval_interval=int(sys.argv[5])))\n"
     "except MinigptError as error: sys.exit(error.exit_code)\n"
 )
 
 
-def started(text_file, out, seconds):
+def started(text_file, out, seconds, eval_interval=100):
     tests = os.path.dirname(os.path.dirname(__file__))
-    command = [sys.executable, "-c", SLOW, tests, str(text_file), str(out), str(seconds)]
+    command = [sys.executable, "-c", SLOW, tests, str(text_file), str(out), str(seconds), str(eval_interval)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     while process.stdout.readline() != "step\n":
         assert process.poll() is None
@@ -133,6 +134,14 @@ def test_a_whole_process(text_file, tmp_path):
     process.send_signal(signal.SIGTERM)
     process.stdout.read()
     assert process.wait(60) == 143
+    assert snapshots.newest(tmp_path / "a")[0] is not None and not (tmp_path / "a" / ".lock").exists()
+
+
+def test_whoever_reads_the_output_leaves(text_file, tmp_path):
+    """Case 254: what is done is saved."""
+    process = started(text_file, tmp_path / "a", 0.01, eval_interval=3)
+    process.stdout.close()
+    assert process.wait(60) == 141
     assert snapshots.newest(tmp_path / "a")[0] is not None and not (tmp_path / "a" / ".lock").exists()
 
 
