@@ -23,7 +23,9 @@ def test_a_reader_who_leaves_ends_a_command_quietly(text_file):
 
 
 def test_a_name_is_no_markup(command, text_file, tmp_path):
-    (path := tmp_path / "[red]a[/b] :smile:.txt").write_text(text_file.read_text())
+    path = tmp_path / "[red]a[" / "b] :smile:.txt"
+    path.parent.mkdir()
+    path.write_text(text_file.read_text())
     code, out, _ = command("data", "stats", path)
     assert code == 0 and out.startswith(f"{path}\n")
 
