@@ -41,8 +41,24 @@ class BM25:
         """(N,): the score of each text, 0 where no word of the question is in it."""
         total = np.zeros(self._size)
         for word in words(question):
-            if word in self._postings:
-                where, often = (np.array(part) for part in self._postings[word])
-                idf = math.log(1 + (self._size - len(where) + 0.5) / (len(where) + 0.5))
-                total[where] += idf * often * (self._k1 + 1) / (often + self._damping[where])
+            where, often = self._found(word)
+            total[where] += self._rarity(word) * often * (self._k1 + 1) / (often + self._damping[where])
         return total
+
+    def coverage(self, question: str) -> np.ndarray:
+        """(N,): the share of the question's different words that each text has, weighed by their idf."""
+        total, all_of_it = np.zeros(self._size), 0.0
+        for word in sorted(set(words(question))):
+            total[self._found(word)[0]] += self._rarity(word)
+            all_of_it += self._rarity(word)
+        return total / max(all_of_it, 1e-9)
+
+    def _found(self, word: str) -> tuple[np.ndarray, np.ndarray]:
+        """The texts that have a word, and how often."""
+        where, often = self._postings.get(word, ((), ()))
+        return np.array(where, dtype=int), np.array(often, dtype=float)
+
+    def _rarity(self, word: str) -> float:
+        """Its idf."""
+        have = len(self._postings.get(word, ((),))[0])
+        return math.log(1 + (self._size - have + 0.5) / (have + 0.5))

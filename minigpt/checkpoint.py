@@ -13,6 +13,7 @@ from minigpt.errors import UserError
 from minigpt.exchange import pretrained
 from minigpt.exchange.storage import CONFIG, WEIGHTS, has_weights, read_json
 from minigpt.files import write_whole
+from minigpt.finetuning import adapter
 from minigpt.tokenizer import Tokenizer
 from minigpt.tokenizer_file import load_tokenizer
 from tensorgrad.nn import Module
@@ -37,8 +38,9 @@ def contents(model: Module, tokenizer: Tokenizer, train_config: TrainConfig | No
 def load(folder: Path | str) -> tuple[Any, Tokenizer]:
     """The model (in evaluation mode, float32) and the tokenizer of a folder that `save` or transformers wrote, or a GGUF file.
 
-    Without weights of its own, the folder's newest checkpoint that is undamaged is read. UserError, one sentence, if
-    anything is missing, malformed, unsupported, damaged or does not fit together.
+    An adapter is read on top of the model that it was made for. Without weights of its own, the folder's newest checkpoint
+    that is undamaged is read. UserError, one sentence, if anything is missing, malformed, unsupported, damaged or does not
+    fit together.
     """
     folder = Path(folder)
     if folder.is_file():
@@ -47,9 +49,10 @@ def load(folder: Path | str) -> tuple[Any, Tokenizer]:
         return gguf.load(folder)
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; a model is a folder that minigpt train has written, or a GGUF file")
-    if not has_weights(folder):
+    base = adapter.base_of(folder)
+    if base is None and not has_weights(folder):
         folder = snapshots.newest(folder)[0] or folder
-    model: Any = pretrained.from_pretrained(folder)
+    model: Any = pretrained.from_pretrained(folder) if base is None else adapter.adapt(load(base)[0], folder)
     tokenizer = load_tokenizer(folder / "tokenizer.json")
     if tokenizer.vocab_size > model.config.vocab_size:
         raise UserError(f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, but the model has {model.config.vocab_size}")

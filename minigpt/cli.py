@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from minigpt import parallel
-from minigpt.commands import classify, data, embed, evaluate, finetune, generate, verify
+from minigpt.commands import answer, classify, data, embed, evaluate, finetune, generate, verify
 from minigpt.config import TrainConfig, resolve
 from minigpt.errors import Interrupted, MinigptError, UserError
 from minigpt.options import add_flags, suggest
@@ -70,6 +70,7 @@ def _parser() -> Parser:
         _add_finetune,
         _add_classify,
         _add_tag,
+        _add_answer,
         _add_embed,
         _add_watch,
         _add_evaluate,
@@ -125,6 +126,12 @@ def _add_tag(commands: Any) -> None:
     )
     _add_folder(parser)
     classify.add_flags(parser)
+
+
+def _add_answer(commands: Any) -> None:
+    parser = _command(commands, "answer", answer.run, "answer questions from texts, with a model fine-tuned for it")
+    _add_folder(parser)
+    answer.add_flags(parser)
 
 
 def _add_watch(commands: Any) -> None:

@@ -14,7 +14,7 @@ USES = {
     "chat": "chat {}",
     "classify": "classify {} ...",
     "tag": "tag {} ...",
-    "answer": "answer {} --question ... --knowledge FOLDER",
+    "answer": "answer {} QUESTION --knowledge FOLDER",
     "seq2seq": "translate {} ...",
     "embed": "embed {} ...",
 }

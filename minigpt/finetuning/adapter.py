@@ -18,8 +18,10 @@ import numpy as np
 from minigpt import tensorfile
 from minigpt.errors import UserError
 from minigpt.exchange.changes import TRANSPOSED
-from minigpt.exchange.pretrained import read_json, table_of
+from minigpt.exchange.pretrained import read_config, table_of
+from minigpt.exchange.storage import has_weights, read_json
 from minigpt.exchange.weights import Entry, layout
+from minigpt.finetuning.headed import with_head
 from minigpt.finetuning.lora import LoRALinear, adapted, replace
 from tensorgrad.nn import Linear, Module, Parameter
 
@@ -87,6 +89,26 @@ def _ending(name: str, others: list[str]) -> str:
     parts = name.split(".")
     endings = [".".join(parts[-n:]) for n in range(1, len(parts) + 1)]
     return next(ending for ending in endings if not any(f".{other}".endswith(f".{ending}") for other in others))
+
+
+def base_of(folder: Path) -> str | None:
+    """The model that the adapter in a folder was made for; None for a folder of another kind."""
+    if has_weights(folder) or not (folder / CONFIG).exists():
+        return None
+    base = read_json(folder / CONFIG).get("base_model_name_or_path")
+    if not isinstance(base, str) or not (Path(base).is_file() or has_weights(Path(base))):
+        raise UserError(f"{folder} changes the model {base!r}, which is not there")
+    return base
+
+
+def adapt(model: Module, folder: Path) -> Module:
+    """A model with the adapter in a folder, under its head if the config.json beside it says so."""
+    if (folder / "config.json").exists():
+        _, architecture, config = read_config(folder / "config.json")
+        if type(model) is not architecture.model or getattr(config, "labels", ()) != getattr(_config(model), "labels", ()):
+            model = with_head(model, architecture.model, getattr(config, "labels", ()), np.random.default_rng(0))
+    load_adapter(model, folder)
+    return model.eval()
 
 
 def load_adapter(model: Module, folder: Path | str) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from importlib import import_module
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from minigpt import checkpoint
 from minigpt.display import Display
 from minigpt.errors import UserError
 from minigpt.exchange import pretrained
+from minigpt.exchange.storage import CONFIG
 from minigpt.files import write_whole
 from minigpt.finetuning import adapter
 from minigpt.finetuning.batches import Example
@@ -83,13 +85,19 @@ def save(model: Module, tokenizer: Tokenizer, out: Path, base: Path | str, confi
     """A whole model, or an adapter for `base` with the model's config.json and tokenizer beside it."""
     if config.lora_rank and config.merge:
         merge(model)
-    files: Iterator[tuple[str, bytes]] = pretrained.contents(model, tokenizer)
+    files = pretrained.contents(model, tokenizer)
     if config.lora_rank and not config.merge:
-        whole = dict(files)
-        kept = {name: content for name, content in whole.items() if not name.endswith(".safetensors")}
-        files = iter([*kept.items(), *adapter.contents(model, str(Path(base).resolve()))])
+        files = chain(_description(files), adapter.contents(model, str(Path(base).resolve())))
     for name, content in files:
         write_whole(out / name, content)
+
+
+def _description(files: Iterator[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
+    """All but the weights, which come last and are not even made."""
+    for name, content in files:
+        yield name, content
+        if name == CONFIG:
+            return
 
 
 def _refuse(out: Path) -> None:

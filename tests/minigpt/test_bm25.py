@@ -35,6 +35,14 @@ def test_rare_words_weigh_more_and_common_ones_are_not_negative():
     assert index.scores("a b").argmax() == 0 and (index.scores("a") > 0).all()
 
 
+def test_coverage_is_by_weight():
+    index = BM25(TEXTS)
+    covered = index.coverage("the the cat zebra")
+    weight = {word: math.log(1 + (4 - n + 0.5) / (n + 0.5)) for word, n in (("the", 2), ("cat", 2), ("zebra", 0))}
+    assert covered[0] == pytest.approx((weight["the"] + weight["cat"]) / sum(weight.values()))
+    assert covered[3] == 0 and index.coverage("cat")[2] == 1 and not index.coverage("").any()
+
+
 def test_words():
     assert words("Don't panic, ÉCOLE 42!") == ["don", "t", "panic", "école", "42"]
 
