@@ -1,8 +1,9 @@
-"""tokenizer.json and what stands beside it, read into a tokenizer."""
+"""A tokenizer as files, in and out: tokenizer.json and what stands beside it."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from tokenizers import Tokenizer as Backend
 from minigpt.errors import UserError
 from minigpt.lossless import Lossless, kind_of
 from minigpt.subwords import Subwords
-from minigpt.tokenizer import Tokenizer, short
+from minigpt.tokenizer import SPECIAL_NAMES, Tokenizer, short
 
 LARGEST_FILE = 64 << 20  # bytes
 
@@ -39,6 +40,20 @@ def wrapped(backend: Backend, settings: dict[str, Any] | None = None) -> Tokeniz
     """A tokenizer of the `tokenizers` library as ours; `settings` is what tokenizer_config.json says."""
     lossless = kind_of(json.loads(backend.to_str())) is not None
     return Lossless(backend, settings) if lossless else Subwords(backend, settings)
+
+
+def tokenizer_files(tokenizer: Tokenizer, length: int | None) -> Iterator[tuple[str, bytes]]:
+    """tokenizer.json and tokenizer_config.json, which says what it said when it was read, else what transformers must know.
+
+    `length` is how many tokens the model takes, None where it has no limit.
+    """
+    yield "tokenizer.json", tokenizer.backend.to_str(pretty=True).encode()
+    settings: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
+    if length is not None:
+        settings["model_max_length"] = length
+    ids = {name: tokenizer.special(name) for name in SPECIAL_NAMES}
+    settings |= {f"{name}_token": tokenizer.words[token] for name, token in ids.items() if token is not None}
+    yield "tokenizer_config.json", (json.dumps(settings | tokenizer.settings, indent=2) + "\n").encode()
 
 
 def _settings(folder: Path) -> dict[str, Any]:

@@ -48,7 +48,9 @@ def learn(wanted: Vocabulary, texts: Iterable[str], alphabet: Collection[str], e
     """
     specials = SPECIALS[wanted.model] + ((END_OF_TEXT,) if wanted.model == "gpt" and ends else ())
     if wanted.kind in LOSSLESS:
-        return with_template(_lossless(wanted, texts, alphabet, specials), wanted.model)
+        tokenizer = _lossless(wanted, texts, alphabet, specials)
+        _set_template(tokenizer.backend, wanted.model)
+        return tokenizer
     if wanted.model == "gpt":
         specials = ("<unk>", *specials)
     makers: dict[str, Callable[..., Backend]] = {"wordpiece": _wordpiece, "unigram": _unigram, "words": _words}
@@ -61,16 +63,16 @@ def learn(wanted: Vocabulary, texts: Iterable[str], alphabet: Collection[str], e
     found = backend.get_vocab_size()
     if found > wanted.size:
         raise UserError(f"vocab_size {wanted.size} is too small: the text's characters and the special tokens are {found}")
-    return with_template(Subwords(backend), wanted.model)
+    _set_template(backend, wanted.model)
+    return Subwords(backend)
 
 
-def with_template(tokenizer: Tokenizer, model: str) -> Tokenizer:
-    """The tokenizer, which now puts around a text what the model expects there."""
+def _set_template(backend: Backend, model: str) -> None:
+    """Let the tokenizer put around a text what the model expects there."""
     if model in TEMPLATES:
         single, pair = TEMPLATES[model]
-        ids = [(word, token) for word, token in tokenizer.specials.items() if word in single]
-        tokenizer.backend.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=ids)
-    return tokenizer
+        ids = [(word, token) for word, token in backend.get_vocab().items() if word in single.split()]
+        backend.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=ids)
 
 
 def _lossless(wanted: Vocabulary, texts: Iterable[str], alphabet: Collection[str], specials: Sequence[str]) -> Tokenizer:

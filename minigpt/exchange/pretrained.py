@@ -28,9 +28,8 @@ from minigpt.exchange.storage import (
 from minigpt.exchange.weights import layout, model_of, stored_tensors
 from minigpt.files import write_whole
 from minigpt.tokenizer import Tokenizer
+from minigpt.tokenizer_file import tokenizer_files
 from tensorgrad.nn import Module
-
-SPECIAL = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")  # tokens, as tokenizer_config.json names them
 
 
 def known() -> list[str]:
@@ -90,8 +89,7 @@ def contents(
     if record:
         settings["minigpt"] = settings.get("minigpt", {}) | record
     if tokenizer is not None:
-        yield "tokenizer.json", tokenizer.backend.to_str(pretty=True).encode()
-        yield "tokenizer_config.json", to_json(_tokenizer_settings(tokenizer, model.config))
+        yield from tokenizer_files(tokenizer, model.config.block_size)
     yield CONFIG, to_json(settings)
     yield from weight_files(stored_tensors(model, family, family.classes[name]), largest)
 
@@ -131,13 +129,3 @@ def _says_all(family: Family, name: str, config: Any) -> bool:
     except (UserError, ValueError, AttributeError, LookupError):
         return False
     return config in (again, *(dataclasses.replace(again, **fields) for fields in architecture.absent.values()))
-
-
-def _tokenizer_settings(tokenizer: Tokenizer, config: Any) -> dict[str, Any]:
-    """tokenizer_config.json: what it said when it was read, else what transformers needs to know."""
-    settings: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
-    if config.block_size is not None:
-        settings["model_max_length"] = config.block_size
-    ids = {name: tokenizer.special(name) for name in SPECIAL}
-    settings |= {f"{name}_token": tokenizer.words[token] for name, token in ids.items() if token is not None}
-    return settings | tokenizer.settings
