@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from minigpt.exchange.activations import activation
 from minigpt.exchange.family import Architecture, Family, Row, Setting, labels
 from minigpt.models.bert import BERT, BERTConfig
 from minigpt.models.heads import AnswerExtractor, MaskedLM, SequenceClassifier, TokenClassifier
@@ -66,12 +67,7 @@ FAMILY = Family(
     settings=(
         *SETTINGS,
         Setting("block_size", "max_position_embeddings", 512),
-        Setting(
-            "activation",
-            "hidden_act",
-            "gelu",
-            values={"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu", "silu": "silu"},
-        ),
+        activation("hidden_act", "gelu"),
     ),
     fixed=FIXED,
     written={"pad_token_id": 0, "initializer_range": 0.02},

@@ -1,5 +1,6 @@
 """DistilBERT (Sanh et al. 2019): BERT without segments, which classifies with a map of its own."""
 
+from minigpt.exchange.activations import activation
 from minigpt.exchange.families.bert import ANSWERS, CLASSES
 from minigpt.exchange.family import Architecture, Family, Row, Setting, labels
 from minigpt.models.bert import BERT, BERTConfig
@@ -36,7 +37,7 @@ FAMILY = Family(
         Setting("n_inner", "hidden_dim", 3072),
         Setting("dropout", "dropout", 0.1),
         Setting("attention_dropout", "attention_dropout", 0.1),
-        Setting("activation", "activation", "gelu", values={"gelu": "gelu", "relu": "relu", "silu": "silu"}),
+        activation("activation", "gelu"),
         *labels(),
     ),
     fixed={"tie_word_embeddings": (True,)},
