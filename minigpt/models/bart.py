@@ -18,6 +18,7 @@ import tensorgrad as tg
 from tensorgrad import Tensor
 from tensorgrad.nn import Embedding, LayerNorm, Module, ModuleList, Parameter
 
+from .checks import check_known, check_multiple, check_positive, check_rates, check_sizes
 from .layers import ACTIVATIONS, MLP, Attention, Rng
 from .positions import sinusoids
 from .seq2seq import Block, DecoderCache, EncoderDecoder, post_norm, pre_norm, source_mask
@@ -54,25 +55,17 @@ class BartConfig:
     pad_token: int = 1
 
     def __post_init__(self) -> None:
+        check_sizes(self, "vocab_size", "block_size", "n_layer", "n_head", "n_embd")
+        check_sizes(self, "n_inner", "n_decoder_layer", "n_decoder_head", "n_decoder_inner", least=0)
         derived = {"n_inner": 4 * self.n_embd, "n_decoder_layer": self.n_layer, "n_decoder_head": self.n_head}
         derived["n_decoder_inner"] = self.n_inner or derived["n_inner"]
-        for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd", *derived):
-            value, least = getattr(self, name), 0 if name in derived else 1
-            if not (isinstance(value, int) and value >= least):
-                raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
         for name, value in derived.items():
             object.__setattr__(self, name, getattr(self, name) or value)
-        for name in ("n_head", "n_decoder_head"):
-            if self.n_embd % getattr(self, name):
-                raise ValueError(
-                    f"n_embd must be a multiple of {name}, got n_embd {self.n_embd} and {name} {getattr(self, name)}"
-                )
-        for name in ("dropout", "attention_dropout", "activation_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
-        for name, known in (("activation", ACTIVATIONS), ("positions", POSITIONS)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        check_multiple(self, "n_embd", "n_head")
+        check_multiple(self, "n_embd", "n_decoder_head")
+        check_rates(self, "dropout", "attention_dropout", "activation_dropout")
+        check_positive(self, "norm_eps")
+        check_known(self, activation=ACTIVATIONS, positions=POSITIONS)
         if self.n_embd % 2 and self.positions != "learned":
             raise ValueError(f"n_embd must be even with {self.positions} positions, got {self.n_embd}")
 

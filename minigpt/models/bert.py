@@ -15,6 +15,7 @@ import tensorgrad as tg
 from tensorgrad import Tensor
 from tensorgrad.nn import Embedding, LayerNorm, Linear, Module, ModuleList
 
+from .checks import check_known, check_multiple, check_positive, check_rates, check_sizes
 from .layers import ACTIVATIONS, MLP, Attention, Rng
 
 
@@ -27,7 +28,7 @@ class BERTConfig:
     n_layer: int = 12
     n_head: int = 12
     n_embd: int = 768
-    n_inner: int | None = None  # becomes 4 n_embd
+    n_inner: int = 0  # 4 n_embd
     n_segments: int = 2  # 0: segments are not told apart
     dropout: float = 0.1
     attention_dropout: float = 0.1
@@ -37,22 +38,15 @@ class BERTConfig:
     labels: tuple[str, ...] = ()  # what a classifier tells apart
 
     def __post_init__(self) -> None:
-        if self.n_inner is None:
-            object.__setattr__(self, "n_inner", 4 * self.n_embd)
-        for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd", "n_inner", "n_segments"):
-            value, least = getattr(self, name), int(name != "n_segments")
-            if not (isinstance(value, int) and value >= least):
-                raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
-        if self.n_embd % self.n_head:
-            raise ValueError(f"n_embd must be a multiple of n_head, got n_embd {self.n_embd} and n_head {self.n_head}")
-        for name in ("dropout", "attention_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
-        for name in ("activation", "pooler"):
-            if getattr(self, name) not in {*ACTIVATIONS, *[None] * (name == "pooler")}:
-                raise ValueError(f"{name} must be one of {', '.join(ACTIVATIONS)}, got {getattr(self, name)!r}")
-        if not self.norm_eps > 0:
-            raise ValueError(f"norm_eps must be > 0, got {self.norm_eps}")
+        check_sizes(self, "vocab_size", "block_size", "n_layer", "n_head", "n_embd")
+        check_sizes(self, "n_inner", "n_segments", least=0)
+        object.__setattr__(self, "n_inner", self.n_inner or 4 * self.n_embd)
+        check_multiple(self, "n_embd", "n_head")
+        check_rates(self, "dropout", "attention_dropout")
+        check_positive(self, "norm_eps")
+        check_known(self, activation=ACTIVATIONS)
+        if self.pooler is not None:
+            check_known(self, pooler=ACTIVATIONS)
         if len(set(self.labels)) < len(self.labels):
             raise ValueError(f"labels must differ from one another, got {self.labels}")
 
@@ -65,7 +59,7 @@ class Block(Module):
         self.dropout = c.dropout
         self.attn = Attention(c.n_embd, c.n_head, dropout=c.attention_dropout, rng=rng)
         self.ln_1 = LayerNorm(c.n_embd, c.norm_eps)
-        self.mlp = MLP(c.n_embd, c.n_inner or 4 * c.n_embd, c.activation, rng=rng)
+        self.mlp = MLP(c.n_embd, c.n_inner, c.activation, rng=rng)
         self.ln_2 = LayerNorm(c.n_embd, c.norm_eps)
 
     def forward(self, x: Tensor, mask: Any = None, rng: Rng = None) -> Tensor:

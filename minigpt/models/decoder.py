@@ -20,6 +20,7 @@ from tensorgrad import Tensor
 from tensorgrad.nn import Embedding, Identity, LayerNorm, Linear, Module, ModuleList, RMSNorm
 
 from .cache import KeyValueCache
+from .checks import check_known, check_multiple, check_positive, check_rates, check_sizes
 from .layers import ACTIVATIONS, MLP, Attention, Rng
 from .positions import alibi_slopes
 
@@ -101,25 +102,14 @@ class DecoderConfig:
     def __post_init__(self) -> None:
         if self.n_inner == 0:
             object.__setattr__(self, "n_inner", 4 * self.n_embd)
-        self._check_sizes()
-        for name, known in (("activation", ACTIVATIONS), ("norm", NORMS), ("residual", RESIDUALS), ("positions", POSITIONS)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
-        for name in ("dropout", "attention_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
-        for name in ("norm_eps", "rotary_base", "rotary_fraction", "attention_scale"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"{name} must be a positive number, got {value}")
-
-    def _check_sizes(self) -> None:
-        for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd", "n_inner", "window", *OPTIONAL):
-            value = getattr(self, name)
-            if not ((isinstance(value, int) and value >= 1) or (value is None and name in OPTIONAL)):
-                raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
-        if self.head_size is None and self.n_embd % self.n_head:
-            raise ValueError(f"n_embd must be a multiple of n_head, got n_embd {self.n_embd} and n_head {self.n_head}")
+        check_sizes(self, "vocab_size", "block_size", "n_layer", "n_head", "n_embd", "n_inner", "window")
+        check_sizes(self, *OPTIONAL, optional=True)
+        check_rates(self, "dropout", "attention_dropout")
+        check_positive(self, "norm_eps", "rotary_base", "rotary_fraction")
+        check_positive(self, "attention_scale", optional=True)
+        check_known(self, activation=ACTIVATIONS, norm=NORMS, residual=RESIDUALS, positions=POSITIONS)
+        if self.head_size is None:
+            check_multiple(self, "n_embd", "n_head")
         if self.n_head % self.groups:
             raise ValueError(f"n_head must be a multiple of n_group, got n_head {self.n_head} and n_group {self.groups}")
         if self.positions == "rotary" and (self.turned % 2 or not 0 < self.turned <= self.features):

@@ -16,6 +16,7 @@ from tensorgrad import Tensor
 from tensorgrad.nn import Embedding, LayerNorm, Module, ModuleList
 
 from .cache import KeyValueCache
+from .checks import check_known, check_multiple, check_positive, check_rates, check_sizes
 from .layers import ACTIVATIONS, FeedForward, Rng, SelfAttention
 
 
@@ -35,20 +36,12 @@ class GPTConfig:
     norm_eps: float = 1e-5
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd"):
-            value = getattr(self, name)
-            if not (isinstance(value, int) and value >= 1):
-                raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
-        if not (self.n_inner is None or (isinstance(self.n_inner, int) and self.n_inner >= 1)):
-            raise ValueError(f"n_inner must be an integer >= 1 or None, got {self.n_inner!r}")
-        if not self.norm_eps > 0:
-            raise ValueError(f"norm_eps must be > 0, got {self.norm_eps}")
-        if self.n_embd % self.n_head:
-            raise ValueError(f"n_embd must be a multiple of n_head, got n_embd {self.n_embd} and n_head {self.n_head}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation!r}")
+        check_sizes(self, "vocab_size", "block_size", "n_layer", "n_head", "n_embd")
+        check_sizes(self, "n_inner", optional=True)
+        check_multiple(self, "n_embd", "n_head")
+        check_rates(self, "dropout")
+        check_positive(self, "norm_eps")
+        check_known(self, activation=ACTIVATIONS)
 
 
 class Block(Module):

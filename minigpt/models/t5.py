@@ -18,6 +18,7 @@ import tensorgrad as tg
 from tensorgrad import Tensor
 from tensorgrad.nn import Embedding, Linear, Module, ModuleList, RMSNorm
 
+from .checks import check_known, check_multiple, check_positive, check_rates, check_sizes
 from .layers import MLP, Attention, Rng
 from .positions import relative_buckets
 from .seq2seq import Block, DecoderCache, EncoderDecoder, pre_norm, source_mask
@@ -55,20 +56,17 @@ class T5Config:
     block_size: ClassVar[None] = None  # there is no longest text
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "n_layer", "n_decoder_layer", "n_head", "n_embd", "n_inner", "head_size", "farthest"):
-            value, least = getattr(self, name), 0 if name in ("n_decoder_layer", "n_inner", "head_size") else 1
-            if not (isinstance(value, int) and value >= least):
-                raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
-        if not self.head_size and self.n_embd % self.n_head:
-            raise ValueError(f"n_embd must be a multiple of n_head, got n_embd {self.n_embd} and n_head {self.n_head}")
+        check_sizes(self, "vocab_size", "n_layer", "n_head", "n_embd", "farthest")
+        check_sizes(self, "n_decoder_layer", "n_inner", "head_size", least=0)
+        if not self.head_size:
+            check_multiple(self, "n_embd", "n_head")
         if self.n_buckets < 4 or self.n_buckets % 4 or self.farthest <= self.n_buckets // 2:
             raise ValueError(
                 f"n_buckets must be a multiple of 4 and less than 2 farthest, got {self.n_buckets} and farthest {self.farthest}"
             )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
-        if self.feed_forward not in FEED_FORWARD:
-            raise ValueError(f"feed_forward must be one of {', '.join(FEED_FORWARD)}, got {self.feed_forward!r}")
+        check_rates(self, "dropout")
+        check_positive(self, "norm_eps")
+        check_known(self, feed_forward=FEED_FORWARD)
         derived = {"n_decoder_layer": self.n_layer, "n_inner": 4 * self.n_embd, "head_size": self.n_embd // self.n_head}
         for name, value in derived.items():
             object.__setattr__(self, name, getattr(self, name) or value)

@@ -50,7 +50,7 @@ def mask_of(side):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("vocab_size", 0), ("n_segments", -1), ("n_head", 3), ("n_inner", 0), ("dropout", 1.0), ("attention_dropout", math.nan),
+    [("vocab_size", 0), ("n_segments", -1), ("n_head", 3), ("n_inner", -1), ("dropout", 1.0), ("attention_dropout", math.nan),
      ("activation", "swish"), ("activation", None), ("pooler", "softmax"), ("norm_eps", 0.0), ("labels", ("a", "a"))],
 )  # fmt: skip
 def test_config_refuses_what_makes_no_model(field, value):
