@@ -155,7 +155,7 @@ class Pair:
 
     def their_double(self) -> Any:
         """Theirs in float64 from the first: tables of positions, too, which are rounded when a model is only converted."""
-        with _in_double():
+        with in_double():
             made = type(self.theirs)(self.config).eval()
         made.load_state_dict(self._learned(), strict=False)
         return made
@@ -237,7 +237,7 @@ def parity(case: Case, folder: Path) -> Parity:
     ours = pair.ours()
     errors = {"float32": pair.error(pair.our_logits(ours), pair.their_logits(pair.theirs))}
     double = pair.their_double()
-    with _in_double():
+    with in_double():
         errors["float64"] = pair.error(pair.our_logits(pair.ours("float64")), pair.their_logits(double))
     minigpt.save_pretrained(ours, folder / "ours")
     with _quiet():
@@ -248,7 +248,7 @@ def parity(case: Case, folder: Path) -> Parity:
 
 
 @contextlib.contextmanager
-def _in_double() -> Any:
+def in_double() -> Any:
     """Within it, what their models do in float32 whatever the weights are (softmax, norms, angles) they do in float64."""
     import torch
     from torch.overrides import TorchFunctionMode

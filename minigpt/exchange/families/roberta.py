@@ -30,7 +30,8 @@ FAMILY = Family(
     },
     config=BERTConfig,
     settings=(
-        *SETTINGS,
+        Setting("vocab_size", "vocab_size", 50265),
+        *(setting for setting in SETTINGS if setting.ours != "vocab_size"),
         Setting(
             "block_size",
             "max_position_embeddings",
