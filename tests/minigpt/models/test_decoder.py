@@ -9,7 +9,6 @@ import tensorgrad as tg
 from minigpt.generation.beam import beam_search
 from minigpt.generation.config import GenerationConfig
 from minigpt.generation.context import Context
-from minigpt.generation.context import Context
 from minigpt.generation.decode import decode
 from minigpt.models.decoder import Decoder, DecoderConfig
 from minigpt.models.positions import alibi_slopes
