@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from minigpt.exchange.pretrained import from_pretrained, save_pretrained
     from minigpt.generation.config import GenerationConfig
     from minigpt.generation.text import generate_text, generate_texts
+    from minigpt.generation.translate import translate
+    from minigpt.models.bart import Bart, BartConfig
     from minigpt.models.bert import BERT, BERTConfig
     from minigpt.models.gpt import GPT, GPTConfig
     from minigpt.models.heads import AnswerExtractor, MaskedLM, SequenceClassifier, TokenClassifier
+    from minigpt.models.t5 import T5, T5Config
     from minigpt.tokenizer import Tokenizer
 
 _HOME = {
@@ -37,6 +40,9 @@ _HOME = {
     "GenerationConfig": "minigpt.generation.config",
     "generate_text": "minigpt.generation.text",
     "generate_texts": "minigpt.generation.text",
+    "translate": "minigpt.generation.translate",
+    "Bart": "minigpt.models.bart",
+    "BartConfig": "minigpt.models.bart",
     "BERT": "minigpt.models.bert",
     "BERTConfig": "minigpt.models.bert",
     "GPT": "minigpt.models.gpt",
@@ -45,19 +51,25 @@ _HOME = {
     "MaskedLM": "minigpt.models.heads",
     "SequenceClassifier": "minigpt.models.heads",
     "TokenClassifier": "minigpt.models.heads",
+    "T5": "minigpt.models.t5",
+    "T5Config": "minigpt.models.t5",
     "Tokenizer": "minigpt.tokenizer",
 }
 
 __all__ = [
     "BERT",
     "GPT",
+    "T5",
     "AnswerExtractor",
     "BERTConfig",
+    "Bart",
+    "BartConfig",
     "GPTConfig",
     "GenerationConfig",
     "MaskedLM",
     "MinigptError",
     "SequenceClassifier",
+    "T5Config",
     "TokenClassifier",
     "Tokenizer",
     "TrainConfig",
@@ -73,6 +85,7 @@ __all__ = [
     "save",
     "save_pretrained",
     "sentence_vectors",
+    "translate",
 ]
 
 

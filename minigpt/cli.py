@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from minigpt import parallel
-from minigpt.commands import answer, classify, data, embed, evaluate, finetune, generate, verify
+from minigpt.commands import answer, classify, data, embed, evaluate, finetune, generate, translate, verify
 from minigpt.config import TrainConfig, resolve
 from minigpt.errors import Interrupted, MinigptError, UserError
 from minigpt.options import add_flags, suggest
@@ -71,6 +71,7 @@ def _parser() -> Parser:
         _add_classify,
         _add_tag,
         _add_answer,
+        _add_translate,
         _add_embed,
         _add_watch,
         _add_evaluate,
@@ -100,6 +101,12 @@ def _add_generate(commands: Any) -> None:
     parser = _command(commands, "generate", generate.run, "write text with a trained model, shown as it is made")
     _add_folder(parser)
     generate.add_flags(parser)
+
+
+def _add_translate(commands: Any) -> None:
+    parser = _command(commands, "translate", translate.run, "write a text for each text, with an encoder-decoder")
+    _add_folder(parser)
+    translate.add_flags(parser)
 
 
 def _add_embed(commands: Any) -> None:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
+from minigpt.commands.decoding import add_decoding, check_batch, decoding
 from minigpt.commands.inputs import read_lines
-from minigpt.errors import UserError
-from minigpt.generation.config import GenerationConfig
 
 if TYPE_CHECKING:
-    from minigpt.generation.text import Answer
+    from minigpt.generation.answers import Answer
 
 RULE = "-" * 20
+TEMPERATURE = 0.8
 EPILOG = """A prompt and its continuation may outgrow the model's context: the model then goes on from the newest half of the
 context, reads up to all of it, and so on, so that each token is predicted from between half and the whole of it."""
 
@@ -29,31 +28,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=1337, metavar="S", help="same seed, same text (default: 1337)")
     parser.add_argument("--truncate", action="store_true", help="keep only the end of a prompt beyond the context")
     parser.add_argument("--json", action="store_true", help="an object a line: tokens, log-probabilities, timing")
-    for option in dataclasses.fields(GenerationConfig):
-        flag = "--" + option.name.replace("_", "-")
-        extra: dict[str, Any] = {"default": argparse.SUPPRESS, "help": _help(option)}
-        if option.name == "early_stopping":
-            parser.add_argument(flag, metavar="{no,yes,never}", **extra)
-        elif isinstance(option.default, tuple):
-            parser.add_argument(flag, action="append", metavar="TEXT=B" if "bias" in option.name else "TEXT", **extra)
-        else:
-            kind = type(option.default)
-            parser.add_argument(flag, type=kind, metavar="N" if kind is int else "X", **extra)
-
-
-def _help(option: dataclasses.Field[Any]) -> str:
-    text = option.metadata["help"].replace("%", "%%")
-    if option.name == "temperature":
-        return f"{text} (default: 0.8, with beams 0)"
-    return f"{text}; may be given again" if isinstance(option.default, tuple) else f"{text} (default: {option.default})"
+    add_decoding(parser, TEMPERATURE)
 
 
 def run(options: dict[str, Any]) -> int:
     """Write the texts: one is shown as it is made, several are made in batches and shown one after the other."""
-    for name, least in (("seed", 0), ("batch_size", 1)):
-        if options[name] < least:
-            raise UserError(f"--{name.replace('_', '-')} must be at least {least}, not {options[name]}")
-    config = _config(options)
+    check_batch(options)
+    config = decoding(options, TEMPERATURE)
     prompts = [options["prompt"]] if options["prompts"] is None else read_lines(options["prompts"], "prompts")
     import numpy as np
 
@@ -76,24 +57,11 @@ def run(options: dict[str, Any]) -> int:
         answers = generate_texts(model, tokenizer, prompts[first : first + size], config, seed, truncate, log_probs=as_json)
         for i, answer in enumerate(answers):
             rule = f"{RULE}\n" if first + i else ""
-            _show(f"{json.dumps(_record(answer))}\n" if as_json else f"{rule}{answer.prompt}{answer.text}\n")
+            _show(f"{json.dumps(record(answer))}\n" if as_json else f"{rule}{answer.prompt}{answer.text}\n")
     return 0
 
 
-def _config(options: dict[str, Any]) -> GenerationConfig:
-    given = {name.name: options[name.name] for name in dataclasses.fields(GenerationConfig) if name.name in options}
-    given.setdefault("temperature", 0.8 if given.get("num_beams", 1) == 1 else 0.0)
-    biases = []
-    for text in given.pop("sequence_bias", ()):
-        words, _, number = text.rpartition("=")
-        try:
-            biases.append((words, float(number)))
-        except ValueError:
-            raise UserError(f"--sequence-bias must be TEXT=NUMBER, not {text!r}") from None
-    return GenerationConfig(**given, sequence_bias=tuple(biases))
-
-
-def _record(answer: Answer) -> dict[str, Any]:
+def record(answer: Answer) -> dict[str, Any]:
     """An answer as JSON; seconds are rounded to microseconds."""
     after_first = answer.seconds - answer.first_token_seconds
     rate = round((len(answer.tokens) - 1) / after_first, 1) if after_first > 0 else None
