@@ -12,7 +12,7 @@ from tokenizers import Tokenizer as Backend
 
 from minigpt.errors import UserError
 from minigpt.lossless import LETTER_BYTES
-from minigpt.tokenizer import Tokenizer
+from minigpt.tokenizer import Tokenizer, guarded
 
 KINDS = {"WordPiece": "wordpiece", "Unigram": "unigram", "WordLevel": "words", "BPE": "bpe"}
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
@@ -46,7 +46,8 @@ class Subwords(Tokenizer):
         for token in tokens:
             if not 0 <= token < self.vocab_size:
                 raise UserError(f"token {token} is not in the vocabulary of {self.vocab_size} tokens")
-        return self.backend.decode(tokens, skip_special_tokens=True)
+        with guarded("decode the tokens"):
+            return self.backend.decode(tokens, skip_special_tokens=True)
 
 
 def _parting(backend: Backend, words: Iterable[str]) -> Backend:

@@ -136,11 +136,8 @@ class Tokenizer:
     def _reading(self, control: bool) -> Iterator[None]:
         self._reader.encode_special_tokens = not control
         try:
-            yield
-        except (KeyboardInterrupt, MemoryError):
-            raise
-        except BaseException as error:  # the library raises bare Exception, and where it panics not even that
-            raise UserError(f"the tokenizer cannot encode the text: {short(error)}") from None
+            with guarded("encode the text"):
+                yield
         finally:
             self._reader.encode_special_tokens = True
             self._reader.no_truncation()
@@ -154,6 +151,17 @@ class Tokenizer:
         if not 0 <= token < self.vocab_size:
             raise UserError(f"token {token} is not in the vocabulary of {self.vocab_size} tokens")
         return self.pieces[token]
+
+
+@contextmanager
+def guarded(what: str) -> Iterator[None]:
+    """UserError for whatever the library raises: bare Exception, and where it panics not even that."""
+    try:
+        yield
+    except (KeyboardInterrupt, MemoryError, UserError):
+        raise
+    except BaseException as error:
+        raise UserError(f"the tokenizer cannot {what}: {short(error)}") from None
 
 
 def utf8(text: str) -> bytes:

@@ -11,6 +11,7 @@ import pytest
 from minigpt.errors import UserError
 from minigpt.lossless import bpe_tokenizer, byte_tokenizer, char_tokenizer
 from minigpt.tokenizer_file import load_tokenizer
+from minigpt.vocabularies import LOSSY, Vocabulary, learn
 
 TEXT = "the end of the story é 😀 "
 ODD = [None, True, -1, 0, 1, 2**31, 2**32, 2**63, 2**64, 10**40, 1e308, "", "a", "Ġ", "é", "<0x-1>", "\ud800", "x" * 10_000]
@@ -30,6 +31,8 @@ def originals():
         char_tokenizer(TEXT, ["<|endoftext|>"]),
         byte_tokenizer(),
         bpe_tokenizer([TEXT * 9], 270, ["<|endoftext|>"]),
+        *(learn(Vocabulary(kind, 60, "bert"), [TEXT * 9], set(TEXT)) for kind in LOSSY),
+        learn(Vocabulary("unigram", 140, "t5"), [TEXT * 9], set(TEXT)),
     ]
     return [tokenizer.backend.to_str() for tokenizer in made]
 
@@ -96,12 +99,13 @@ def outcome(path, content):
         assert len(str(error)) < 2000 and "\n" not in str(error)
         return "refused"
     assert tokenizer.vocab_size == len(tokenizer.pieces) > 0
-    tokenizer.decode(range(tokenizer.vocab_size))
     try:
-        ids = tokenizer.encode(TEXT)
+        tokenizer.decode(range(tokenizer.vocab_size))
+        ids, pair = tokenizer.encode(TEXT), tokenizer.encode_pair(TEXT, "a", length=30)
     except UserError:
         return "read"
-    assert ids.ndim == 1 and len(ids) <= len(TEXT.encode())
+    assert ids.ndim == 1 and len(ids) <= 3 * len(TEXT.encode())
+    assert len(pair) <= 30 and len(pair.segments) == len(pair.texts) == len(pair.offsets) == len(pair)
     assert not len(ids) or 0 <= ids.min() <= ids.max() < tokenizer.vocab_size
     return "read"
 
@@ -111,7 +115,7 @@ def attack(path, count, seed):
     outcomes = Counter()
     for i in range(count):
         damage = damaged_value if i % 2 else damaged_bytes
-        outcomes[outcome(path, damage(files[rng.choice(len(files), p=[0.5, 0.4, 0.05, 0.05])], rng))] += 1
+        outcomes[outcome(path, damage(files[rng.choice(len(files), p=[0.25, 0.2, 0.05, 0.05, 0.15, 0.1, 0.1, 0.1])], rng))] += 1
     return outcomes
 
 
