@@ -1,0 +1,125 @@
+"""Every task is learned from a small table, the same way each time, and what is saved is an ordinary model."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from minigpt import tensorfile
+from minigpt.checkpoint import load
+from minigpt.errors import UserError
+from minigpt.finetuning import adapter
+from minigpt.finetuning.run import finetune
+from minigpt.finetuning.settings import FinetuneConfig
+from minigpt.models.heads import SequenceClassifier
+
+
+def learned(base, tables, tmp_path, task, name="out", **settings):
+    data, out = str(tables / f"{task}.jsonl"), str(tmp_path / name)
+    defaults = {"batch_size": 8, "learning_rate": 5e-3, "epochs": 8, "held_out": 0.25}
+    config = FinetuneConfig(task=task, data=data, out=out, **defaults | settings)
+    return finetune(base, config, Console(file=io.StringIO()))
+
+
+def test_classes(bert, tables, tmp_path, command):
+    found = learned(bert, tables, tmp_path, "classify", test=str(tables / "classify.jsonl"))
+    assert found["held_out"]["accuracy"] == found["test"]["accuracy"] == found["test"]["macro_f1"] == 1
+    out = tmp_path / "out"
+    files = {p.name for p in out.iterdir()}
+    assert files >= {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "metrics.jsonl",
+        "results.json",
+        "loss.svg",
+        "confusion.svg",
+    }
+    assert json.loads((out / "config.json").read_text())["id2label"] == {"0": "down", "1": "up"}
+    assert json.loads((out / "results.json").read_text())["held_out"] == found["held_out"]
+    code, text, _ = command("classify", out, "the book was nice", "the tale was awful")
+    assert code == 0 and [line.split("\t")[0] for line in text.splitlines()] == ["up", "down"]
+    code, text, _ = command("classify", out, "the book was nice", "--json")
+    record = json.loads(text)
+    assert record["label"] == "up" and sum(record["probabilities"].values()) == pytest.approx(1)
+
+
+def test_the_same_seed_gives_the_same_bits(bert, tables, tmp_path):
+    files = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        learned(bert, tables, tmp_path, "classify", name, epochs=1, seed=seed)
+        files.append((tmp_path / name / "model.safetensors").read_bytes())
+    assert files[0] == files[1] != files[2]
+
+
+def test_tags(bert, tables, tmp_path, command):
+    found = learned(bert, tables, tmp_path, "tag")
+    assert found["held_out"]["accuracy"] == 1
+    code, text, _ = command("tag", tmp_path / "out", "the  book was dull")
+    assert code == 0 and text == "the/O book/N was/O dull/down\n"
+    assert json.loads(command("tag", tmp_path / "out", "the book", "--json")[1])["tags"] == ["O", "N"]
+
+
+def test_vectors(bert, tables, tmp_path):
+    found = learned(bert, tables, tmp_path, "embed", pair_column="pair", epochs=4)
+    assert found["held_out"]["accuracy"] == 1
+
+
+def test_texts(gpt, tables, tmp_path):
+    found = learned(gpt, tables, tmp_path, "lm", epochs=20, learning_rate=2e-2)
+    _, tokenizer = load(gpt)
+    assert found["held_out"]["loss"] < np.log(tokenizer.vocab_size) / 2
+    assert found["held_out"]["perplexity"] == pytest.approx(np.exp(found["held_out"]["loss"]))
+
+
+def test_other_texts(t5, tables, tmp_path):
+    found = learned(t5, tables, tmp_path, "seq2seq", epochs=40, learning_rate=1e-2)
+    assert found["held_out"]["perplexity"] < 1.5
+
+
+def test_low_rank_changes_are_saved_alone_or_merged(bert, tables, tmp_path, command):
+    settings = {"lora_rank": 4, "lora_targets": "all", "epochs": 12, "learning_rate": 2e-2}
+    alone = learned(bert, tables, tmp_path, "classify", "alone", **settings)
+    merged = learned(bert, tables, tmp_path, "classify", "merged", **settings, merge=True)
+    assert alone == merged and alone["held_out"]["accuracy"] == 1
+    assert not (tmp_path / "alone" / "model.safetensors").exists()
+    before, after = tensorfile.read(bert / "model.safetensors"), tensorfile.read(tmp_path / "merged" / "model.safetensors")
+    name = "embeddings.word_embeddings.weight"
+    assert (before[name] == after[f"bert.{name}"]).all()
+    models = [load(tmp_path / folder)[0] for folder in ("alone", "merged")]
+    ids = np.array([[2, 5, 6, 7, 3]])
+    assert np.abs(models[0](ids).numpy() - models[1](ids).numpy()).max() < 1e-5
+    assert command("classify", tmp_path / "alone", "the book was nice")[1].startswith("up")
+
+
+def test_frozen_layers_stay_as_they_are(bert, tables, tmp_path):
+    learned(bert, tables, tmp_path, "classify", epochs=1, freeze="1")
+    before, after = tensorfile.read(bert / "model.safetensors"), tensorfile.read(tmp_path / "out" / "model.safetensors")
+    same = {name for name in before if (before[name] == after[f"bert.{name}"]).all()}
+    assert same == {name for name in before if name.startswith(("embeddings.", "encoder.layer.0."))}
+
+
+def test_an_evaluation_that_is_no_better_ends_it(bert, tables, tmp_path):
+    found = learned(bert, tables, tmp_path, "classify", epochs=50, patience=2)
+    records = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    seen = [r for r in records if r["val_loss"] is not None]
+    best = [r["accuracy"] for r in seen].index(max(r["accuracy"] for r in seen))
+    assert len(seen) == best + 3 < 50 and found["held_out"]["loss"] == seen[best]["val_loss"]
+    assert isinstance(load(tmp_path / "out")[0], SequenceClassifier)
+
+
+def test_a_head_that_is_there_goes_on(bert, tables, tmp_path):
+    learned(bert, tables, tmp_path, "classify", "first")
+    found = learned(tmp_path / "first", tables, tmp_path, "classify", "second", epochs=1, learning_rate=1e-9)
+    assert found["held_out"]["accuracy"] == 1
+
+
+def test_an_adapter_of_a_model_that_is_gone(bert, tables, tmp_path):
+    learned(bert, tables, tmp_path, "classify", lora_rank=1, epochs=1)
+    path = tmp_path / "out" / adapter.CONFIG
+    for base in ("/nowhere", str(tmp_path / "out"), None):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"base_model_name_or_path": base}))
+        with pytest.raises(UserError, match="which is not there"):
+            load(tmp_path / "out")

@@ -1,0 +1,144 @@
+"""What each task makes of a row, and its loss, against the same by hand."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+import tensorgrad as tg
+from minigpt.checkpoint import load
+from minigpt.errors import UserError
+from minigpt.finetuning.batches import IGNORED, batch
+from minigpt.finetuning.run import task_of
+from minigpt.finetuning.settings import FinetuneConfig
+from minigpt.finetuning.table import read_table
+
+
+def made(folder, tmp_path, task, *rows, **settings):
+    """The task, the model that learns it, and the examples of some rows."""
+    path = tmp_path / "table.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    model, tokenizer = load(folder)
+    task = task_of(FinetuneConfig(data=str(path), task=task, **settings), model, tokenizer)
+    examples = [example for row in task.read(read_table(path)) for example in row]
+    return task, task.start(model, np.random.default_rng(0)).eval(), examples
+
+
+def log_softmax(x):
+    x = x.astype(np.float64)
+    return x - np.log(np.exp(x).sum(axis=-1, keepdims=True))
+
+
+def test_classes_weigh_the_inverse_of_how_often_they_occur(bert, tmp_path):
+    rows = [{"text": "the film", "label": "a"}] * 3 + [{"text": "the book was dull", "label": "b"}]
+    task, model, examples = made(bert, tmp_path, "classify", *rows, class_weights=True)
+    assert task.labels == ("a", "b") and task.weights == pytest.approx([4 / (3 * 2), 4 / (1 * 2)])
+    together = batch(examples)
+    log_p = log_softmax(model(together.ids, together.segments, together.mask).numpy())[range(4), together.targets]
+    weights = task.weights[together.targets]
+    assert task.loss(model, together, None).item() == pytest.approx(-(weights * log_p).sum() / weights.sum(), rel=1e-5)
+    task.weights = None
+    assert task.loss(model, together, None).item() == pytest.approx(-log_p.mean(), rel=1e-5)
+    assert task.measure(model, examples)["loss"] == pytest.approx(-log_p.mean(), rel=1e-5)
+
+
+def test_pairs_are_two_segments(bert, tmp_path):
+    _, _, (first, _) = made(
+        bert,
+        tmp_path,
+        "classify",
+        {"text": "the film", "b": "dull", "label": 1},
+        {"text": "of", "b": "the", "label": 0},
+        pair_column="b",
+    )
+    assert first.segments.tolist() == [0, 0, 0, 0, 1, 1]
+
+
+def test_a_word_of_several_tokens_is_tagged_at_its_first(gpt, bert, tmp_path):
+    _, tokenizer = load(bert)
+    rows = [{"text": "the fil film", "label": "A B C"}]
+    _, _, (example,) = made(bert, tmp_path, "tag", *rows)
+    assert [t for t in example.targets if t != IGNORED] == [0, 1, 2] and example.targets[0] == example.targets[-1] == IGNORED
+    assert len(example.ids) == len(tokenizer.encode_pair("the fil film"))
+
+
+def test_a_text_is_predicted_from_its_first_token_to_its_end(gpt, tmp_path):
+    task, model, (example,) = made(gpt, tmp_path, "lm", {"text": "the film"})
+    _, tokenizer = load(gpt)
+    ids = [*tokenizer.encode("the film"), tokenizer.end_of_text]
+    assert example.ids.tolist() == ids[:-1] and example.targets.tolist() == ids[1:]
+    log_p = log_softmax(model(np.array([ids[:-1]])).numpy()[0])[range(len(ids) - 1), ids[1:]]
+    assert task.measure(model, [example])["loss"] == pytest.approx(-log_p.mean(), rel=1e-5)
+
+
+def test_padding_changes_no_loss(gpt, tmp_path):
+    task, model, examples = made(gpt, tmp_path, "lm", {"text": "the film"}, {"text": "a"}, {"text": "the book was dull"})
+    counts = [len(example.targets) for example in examples]
+    single = [task.loss(model, batch([example]), None).item() for example in examples]
+    assert task.loss(model, batch(examples), None).item() == pytest.approx(np.average(single, weights=counts), rel=1e-5)
+
+
+def test_the_decoder_reads_what_stands_before(t5, tmp_path):
+    task, model, (example,) = made(t5, tmp_path, "seq2seq", {"source": "the film", "target": "film the"})
+    ends = model.config.end_token
+    assert example.ids[-1] == example.targets[-1] == ends and list(example.ids).count(ends) == 1
+    before = [[model.config.start_token, *example.targets[:-1]]]
+    logits = model(example.ids[None], np.array(before)).numpy()[0]
+    log_p = log_softmax(logits)[range(len(example.targets)), example.targets]
+    assert task.loss(model, batch([example]), None).item() == pytest.approx(-log_p.mean(), rel=1e-5)
+
+
+def test_texts_of_a_pair_rank_before_the_others(bert, tmp_path):
+    rows = [{"text": "the film", "b": "dull"}, {"text": "the book", "b": "great"}, {"text": "of", "b": "dull"}]
+    task, model, examples = made(bert, tmp_path, "embed", *rows, pair_column="b", batch_size=3)
+
+    def vector(ids):
+        mean = model(ids[None]).numpy()[0].astype(np.float64).mean(axis=0)
+        return mean / np.linalg.norm(mean)
+
+    a, b = (np.stack([vector(ids) for ids in column]) for column in zip(*((e.ids, e.targets) for e in examples), strict=True))
+    scores = 20 * a @ b.T
+    scores[0, 2] = scores[2, 0] = -np.inf  # the same text, so no negative
+    expected = -np.mean(np.diag(log_softmax(scores)))
+    assert task.loss(model, batch(examples), None).item() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("task", ["classify", "tag", "embed"])
+def test_the_gradient_of_a_loss_is_its_derivative(task, bert, tmp_path):
+    rows = [{"text": "the film", "label": "A B"}, {"text": "the book", "label": "A A"}]
+    task, model, examples = made(bert, tmp_path, task, *rows, pair_column="text" if task == "embed" else None)
+    model.astype("float64")
+    together = batch(examples)
+    task.loss(model, together, None).backward()
+    named = dict(model.named_parameters())
+    direction = {name: np.random.default_rng(1).normal(size=p.shape) for name, p in named.items()}
+    slope = sum((p.grad.numpy() * direction[name]).sum() for name, p in named.items() if p.grad is not None)
+    values = []
+    for step in (1e-6, -1e-6):
+        for name, p in named.items():
+            p.data = p.data + step * direction[name]
+        with tg.no_grad():
+            values.append(task.loss(model, together, None).item())
+        for name, p in named.items():
+            p.data = p.data - step * direction[name]
+    assert slope == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-5)
+
+
+def test_a_label_that_is_not_known(bert, tmp_path):
+    task, _, _ = made(bert, tmp_path, "classify", {"text": "a", "label": "x"}, {"text": "b", "label": "y"})
+    (tmp_path / "other.jsonl").write_text('{"text": "a", "label": "z"}\n')
+    with pytest.raises(UserError, match="line 1 has the class 'z', but only x, y are known"):
+        task.read(read_table(tmp_path / "other.jsonl"))
+
+
+def test_what_is_cut_keeps_its_ends(bert, t5, tmp_path):
+    row = {"text": "the " * 30, "label": "a"}
+    task, _, examples = made(bert, tmp_path, "classify", row, row | {"label": "b"}, truncate=True)
+    _, tokenizer = load(bert)
+    assert task.shortened == 2 and len(examples[0].ids) == 16
+    assert (examples[0].ids[0], examples[0].ids[-1]) == (tokenizer.special("cls"), tokenizer.special("sep"))
+    row = {"source": "the " * 30, "target": "film"}
+    task, model, examples = made(t5, tmp_path, "seq2seq", row, truncate=True, max_length=8)
+    assert task.shortened == 1 and len(examples[0].ids) == 8 and examples[0].ids[-1] == model.config.end_token
+    assert dataclasses.is_dataclass(examples[0])
