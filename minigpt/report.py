@@ -159,5 +159,6 @@ def _samples(records: Sequence[Record]) -> str:
 
 
 def _table(rows: Any) -> str:
-    cells = "".join(f'<tr><td>{html.escape(str(name))}<td class="n">{html.escape(str(value))}' for name, value in rows)
+    texts = [(str(name), f"{value:.6g}" if isinstance(value, float) else str(value)) for name, value in rows]
+    cells = "".join(f'<tr><td>{html.escape(name)}<td class="n">{html.escape(text)}' for name, text in texts)
     return f'<div class="wide"><table>{cells}</table></div>'

@@ -80,7 +80,10 @@ def open_source(data: str, field: str = "text") -> Source:
     path = Path(data)
     if not path.is_dir():
         return Source(data, (path,), field)
-    inside = sorted(p for p in path.rglob("*") if p.is_file())
+    try:
+        inside = sorted(p for p in path.rglob("*") if p.is_file())
+    except OSError as error:
+        raise UserError(f"cannot read the folder {path}: {error.strerror or error}: {error.filename}") from None
     files = [p for p in inside if not any(part.startswith(".") for part in p.relative_to(path).parts)]
     if not files:
         raise UserError(f"the folder {path} has no files to read")

@@ -102,8 +102,8 @@ def picture(statistics: Statistics, pieces: Sequence[str], title: str) -> str:
             )
         left.set(xlabel="rank of the token", ylabel="share of all tokens", title="Tokens by frequency")
         distances = list(DISTANCES)[: len(statistics.information)]
-        positive = [max(value, 1e-6) for value in statistics.information]
-        right.semilogy(distances, positive, color="#d9641a", marker="o", ms=4, lw=1.2)
+        known = [value if value > 0 else math.nan for value in statistics.information]  # else it is less than its error
+        right.semilogy(distances, known, color="#d9641a", marker="o", ms=4, lw=1.2)
         right.set(xlabel="distance between two tokens", ylabel="mutual information (bits)", title="How far the text remembers")
         for axes in (left, right):
             axes.grid(alpha=0.25, which="both")

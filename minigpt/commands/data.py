@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from minigpt.errors import UserError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from minigpt.statistics import Statistics
     from minigpt.tokenizer import Tokenizer
 
-SHOWN_DISTANCES = (1, 2, 4, 8, 16, 32)
+ROWS = 8  # of the table of distances
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -75,11 +78,24 @@ def _print(statistics: Statistics, characters: int, tokenizer: Tokenizer, pieces
     rows += [(f"{n} entropy (bits)", f"{h:.4f}") for n, h in zip(names, statistics.entropies, strict=True)]
     known = ("no token", "1 token", "2 tokens")
     rows += [(f"bits a token, {k} before it known", f"{h:.4f}") for k, h in zip(known, statistics.conditional, strict=True)]
-    reached = [d for d in SHOWN_DISTANCES if d <= len(statistics.information)]
-    rows += [(f"mutual information at distance {d} (bits)", f"{statistics.information[d - 1]:.5f}") for d in reached]
     for row in rows:
         table.add_row(*row)
     console = Output(soft_wrap=True)
     console.print(table)
+    console.print(_distances(statistics.information))
     frequent = ", ".join(f"{pieces[token]} {count / statistics.looked_at:.2%}" for token, count in statistics.most_frequent(20))
     console.print(Text(f"most frequent: {frequent}"))
+
+
+def _distances(information: Sequence[float]) -> Table:
+    """Columns of distances, and beside each the bits that tokens so far apart have in common."""
+    from rich.table import Table
+
+    table = Table(title="Mutual information between two tokens", title_justify="left")
+    for _ in range(0, len(information), ROWS):
+        table.add_column("distance", justify="right")
+        table.add_column("bits", justify="right")
+    for first in range(min(ROWS, len(information))):
+        cells = [(f"{i + 1}", f"{information[i]:.5f}") for i in range(first, len(information), ROWS)]
+        table.add_row(*(cell for pair in cells for cell in pair))
+    return table

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -116,6 +117,16 @@ def test_malformed_files(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=message):
         documents(open_source(str(tmp_path / name)))
+
+
+def test_a_folder_with_something_forbidden_in_it(tmp_path, monkeypatch):
+    def forbidden(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (tmp_path / "secret").write_text("text")
+    monkeypatch.setattr(Path, "is_file", forbidden)
+    with pytest.raises(UserError, match=r"cannot read the folder .*: Permission denied: .*secret"):
+        open_source(str(tmp_path))
 
 
 def test_missing_file_and_empty_folder(tmp_path):
