@@ -81,7 +81,8 @@ def contents(
 ) -> Iterator[tuple[str, bytes]]:
     """The files of a model's folder in the order of writing, weights in files of at most `largest` bytes.
 
-    `record` is what config.json says under "minigpt" besides.  UserError if no family can say what the model is.
+    `record` is what config.json says under "minigpt" besides; where the family's own settings do not name them, the tokens
+    that begin, end and pad a text are the tokenizer's.  UserError if no family can say what the model is.
     """
     family, name = table_of(model)
     settings = write_settings(family, name, model.config)
@@ -90,6 +91,8 @@ def contents(
         settings["minigpt"] = settings.get("minigpt", {}) | record
     if tokenizer is not None:
         yield from tokenizer_files(tokenizer, model.config.block_size)
+        tokens = {f"{name}_token_id": tokenizer.special(name) for name in ("bos", "eos", "pad")}
+        settings |= {key: token for key, token in tokens.items() if token is not None and key in family.written}
     yield CONFIG, to_json(settings)
     yield from weight_files(stored_tensors(model, family, family.classes[name]), largest)
 

@@ -66,6 +66,7 @@ def test_a_tokenizer_goes_with_its_model(tmp_path):
     assert same(model, model_of()) and tokenizer.pieces == words.pieces and tokenizer.special("eos") == words.end_of_text
     settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
     assert settings["model_max_length"] == 8 and settings["eos_token"] == "<|endoftext|>"
+    assert json.loads((tmp_path / "config.json").read_text())["eos_token_id"] == words.end_of_text
 
 
 @pytest.mark.parametrize("dtype", ["F16", "BF16"])
