@@ -91,9 +91,9 @@ def _distances(information: Sequence[float]) -> Table:
     """Columns of distances, and beside each the bits that tokens so far apart have in common."""
     from rich.table import Table
 
-    table = Table(title="Mutual information between two tokens", title_justify="left")
+    table = Table(title="Mutual information of tokens at a distance (bits)", title_justify="left")
     for _ in range(0, len(information), ROWS):
-        table.add_column("distance", justify="right")
+        table.add_column("at", justify="right")
         table.add_column("bits", justify="right")
     for first in range(min(ROWS, len(information))):
         cells = [(f"{i + 1}", f"{information[i]:.5f}") for i in range(first, len(information), ROWS)]

@@ -11,10 +11,10 @@ import pytest
 
 def test_statistics_are_printed_and_drawn(command, text_file, tmp_path):
     code, out, _ = command("data", "stats", text_file, "--out", tmp_path / "s.svg")
-    assert code == 0 and "Mutual information between two tokens" in out and "most frequent: ' '" in out
+    assert code == 0 and "Mutual information of tokens at a distance" in out and "most frequent: ' '" in out
     table = out.split("Mutual information")[1]
     bits = {int(d): float(b) for d, b in re.findall(r"│ +(\d+) │ +(-?\d+\.\d{5}) ", table)}
-    assert list(sorted(bits)) == list(range(1, 33)) and bits[1] > bits[32]
+    assert sorted(bits) == list(range(1, 33)) and bits[1] > bits[32]
     assert (tmp_path / "s.svg").read_text().startswith("<?xml")
 
 
