@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from minigpt.generation.beam import beam_search
 from minigpt.generation.config import GenerationConfig
 from minigpt.generation.context import Context
 from minigpt.generation.decode import decode
-from minigpt.generation.processors import processors
+from minigpt.generation.processors import Processor, processors
 from minigpt.generation.stream import Writer
 from minigpt.tokenizer import Tokenizer
 
@@ -34,6 +35,33 @@ class Answer:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True)
+class Style:
+    """What makes tokens into texts: a tokenizer, settings, the token that ends a text, and tokens that no text has."""
+
+    tokenizer: Tokenizer
+    config: GenerationConfig
+    end: int | None
+    never: tuple[int, ...] = ()
+
+    @property
+    def processors(self) -> list[Processor]:
+        return processors(self.config, self.tokenizer, self.end, self.never)
+
+    def writer(self, tokens: Iterable[int] = ()) -> Writer:
+        """A writer that has read these tokens."""
+        writer = Writer.of(self.tokenizer, self.config)
+        for token in tokens:
+            if token != self.end:
+                writer.add(token)
+        return writer
+
+
+def unknown(model: Any, tokenizer: Tokenizer) -> tuple[int, ...]:
+    """The tokens that a model has beyond those of its tokenizer."""
+    return tuple(range(tokenizer.vocab_size, model.config.vocab_size))
+
+
 @dataclass
 class Row:
     """An answer that is being written, what draws its tokens, and what makes text of them."""
@@ -43,28 +71,20 @@ class Row:
     writer: Writer
 
 
-def drawn(
-    context: Context,
-    rows: Sequence[Row],
-    tokenizer: Tokenizer,
-    config: GenerationConfig,
-    end: int | None,
-    log_probs: bool = False,
-) -> Iterator[str]:
-    """Complete the answers of a context's rows, and yield each new piece of any of them; `end` is the token that ends a text."""
+def drawn(context: Context, rows: Sequence[Row], style: Style, log_probs: bool = False) -> Iterator[str]:
+    """Complete the answers of a context's rows, and yield each new piece of any of them."""
     over = set[int]()
     began = time.perf_counter()
-    process = processors(config, tokenizer, end)
-    for step in decode(context, config, [row.rng for row in rows], process, over, log_probs):
+    for step in decode(context, style.config, [row.rng for row in rows], style.processors, over, log_probs):
         answer, writer = rows[step.row].answer, rows[step.row].writer
         answer.seconds = time.perf_counter() - began
         answer.first_token_seconds = answer.first_token_seconds or answer.seconds
         answer.tokens.append(step.token)
         if step.log_prob is not None:
             answer.log_probs.append(step.log_prob)
-        if step.token != end:
+        if step.token != style.end:
             yield writer.add(step.token)
-        if step.token == end or writer.stopped:
+        if step.token == style.end or writer.stopped:
             over.add(step.row)
             answer.finish = "stop"
     for row in rows:
@@ -72,54 +92,33 @@ def drawn(
         row.answer.text = row.writer.text
 
 
-def searched(
-    context: Context, prompts: Sequence[str], tokenizer: Tokenizer, config: GenerationConfig, end: int | None
-) -> list[list[Answer]]:
+def searched(context: Context, prompts: Sequence[str], style: Style) -> list[list[Answer]]:
     """The best num_return_sequences answers for each of a context's rows, by beam search."""
 
-    def read(tokens: Sequence[int]) -> Writer:
-        writer = Writer.of(tokenizer, config)
-        for token in tokens:
-            if token != end:
-                writer.add(token)
-        return writer
-
     def ends(tokens: Sequence[int]) -> bool:
-        return tokens[-1] == end or (bool(config.stop_strings) and read(tokens).stopped)
+        return tokens[-1] == style.end or (bool(style.config.stop_strings) and style.writer(tokens).stopped)
 
     began = time.perf_counter()
-    found = beam_search(context, config, processors(config, tokenizer, end), ends)
+    found = beam_search(context, style.config, style.processors, ends)
     seconds = time.perf_counter() - began
     answers: list[list[Answer]] = []
     for prompt, hypotheses in zip(prompts, found, strict=True):
         answers.append([])
         for _, tokens, log_probs in hypotheses:
             finish = "stop" if tokens and ends(tokens) else "length"
-            writer = read(tokens)
+            writer = style.writer(tokens)
             writer.end()
             answers[-1].append(Answer(prompt, tokens, log_probs, writer.text, finish, seconds, seconds))
     return answers
 
 
-def written(
-    context: Context,
-    prompts: Sequence[str],
-    tokenizer: Tokenizer,
-    config: GenerationConfig,
-    end: int | None,
-    seed: int = 0,
-    log_probs: bool = False,
-) -> list[list[Answer]]:
+def written(context: Context, prompts: Sequence[str], style: Style, seed: int = 0, log_probs: bool = False) -> list[list[Answer]]:
     """num_return_sequences answers for each of a context's rows, the i-th of a row drawn with the seed and i."""
-    if config.num_beams > 1:
-        return searched(context, prompts, tokenizer, config, end)
-    copies = config.num_return_sequences
+    if style.config.num_beams > 1:
+        return searched(context, prompts, style)
+    copies = style.config.num_return_sequences
     context.select([row for row in range(len(prompts)) for _ in range(copies)])
-    rows = [
-        Row(Answer(prompt), np.random.default_rng([seed, i]), Writer.of(tokenizer, config))
-        for prompt in prompts
-        for i in range(copies)
-    ]
-    for _ in drawn(context, rows, tokenizer, config, end, log_probs):
+    rows = [Row(Answer(prompt), np.random.default_rng([seed, i]), style.writer()) for prompt in prompts for i in range(copies)]
+    for _ in drawn(context, rows, style, log_probs):
         pass
     return [[row.answer for row in rows[first : first + copies]] for first in range(0, len(rows), copies)]

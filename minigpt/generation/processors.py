@@ -18,8 +18,10 @@ Processor = Callable[[np.ndarray, Sequence[int], int], np.ndarray]
 Biases = Sequence[tuple[tuple[int, ...], float]]
 
 
-def processors(config: GenerationConfig, tokenizer: Tokenizer, end: int | None = None) -> list[Processor]:
-    """The processors that a configuration asks for; `end` is the token that ends a text, if there is one."""
+def processors(
+    config: GenerationConfig, tokenizer: Tokenizer, end: int | None = None, never: Sequence[int] = ()
+) -> list[Processor]:
+    """The processors that a configuration asks for; `end` is the token that ends a text, `never` those that no text has."""
     made: list[Processor] = []
     if config.sequence_bias:
         made.append(partial(sequence_bias, biases=[(_ids(tokenizer, text), bias) for text, bias in config.sequence_bias]))
@@ -33,6 +35,8 @@ def processors(config: GenerationConfig, tokenizer: Tokenizer, end: int | None =
         made.append(partial(sequence_bias, biases=[(_ids(tokenizer, word), -np.inf) for word in config.bad_words]))
     if config.min_new_tokens and end is not None:
         made.append(partial(min_new_tokens, least=config.min_new_tokens, end=end))
+    if never:
+        made.append(partial(without, tokens=np.array(never)))
     return made
 
 
@@ -79,4 +83,10 @@ def min_new_tokens(scores: np.ndarray, ids: Sequence[int], prompt: int, least: i
     """-inf for the token that ends the text, until `least` tokens were generated."""
     if len(ids) - prompt < least:
         scores[end] = -np.inf
+    return scores
+
+
+def without(scores: np.ndarray, ids: Sequence[int], prompt: int, tokens: np.ndarray) -> np.ndarray:
+    """-inf for some tokens."""
+    scores[tokens] = -np.inf
     return scores

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 
 from minigpt.errors import UserError
-from minigpt.generation.answers import Answer, Row, drawn, searched, written
+from minigpt.generation.answers import Answer, Row, Style, drawn, searched, unknown, written
 from minigpt.generation.config import GenerationConfig
 from minigpt.generation.context import Context
-from minigpt.generation.stream import Writer
 from minigpt.tokenizer import Tokenizer
 
 
@@ -31,6 +30,11 @@ def start_ids(model: Any, tokenizer: Tokenizer, prompt: str, truncate: bool = Fa
     return ids[-block:]
 
 
+def style_of(model: Any, tokenizer: Tokenizer, config: GenerationConfig) -> Style:
+    """How a model that continues texts writes them."""
+    return Style(tokenizer, config, tokenizer.end_of_text, unknown(model, tokenizer))
+
+
 def generate_text(
     model: Any,
     tokenizer: Tokenizer,
@@ -45,11 +49,11 @@ def generate_text(
     """
     config = config or GenerationConfig()
     start = start_ids(model, tokenizer, prompt, truncate).tolist()
-    context, end = Context(model, [start], config.max_new_tokens), tokenizer.end_of_text
+    context, style = Context(model, [start], config.max_new_tokens), style_of(model, tokenizer, config)
     if config.num_beams > 1:
-        return (answer.text for answer in searched(context, [prompt], tokenizer, config, end)[0][:1])
-    row = Row(Answer(prompt), rng or np.random.default_rng(), Writer.of(tokenizer, config))
-    return (piece for piece in drawn(context, [row], tokenizer, config, end) if piece)
+        return (answer.text for answer in searched(context, [prompt], style)[0][:1])
+    row = Row(Answer(prompt), rng or np.random.default_rng(), style.writer())
+    return (piece for piece in drawn(context, [row], style) if piece)
 
 
 def generate_texts(
@@ -70,6 +74,6 @@ def generate_texts(
     starts = [start_ids(model, tokenizer, prompt, truncate).tolist() for prompt in prompts]
     order = sorted(range(len(starts)), key=lambda place: len(starts[place]))  # equal lengths together
     context = Context(model, [starts[place] for place in order], config.max_new_tokens)
-    found = written(context, [prompts[place] for place in order], tokenizer, config, tokenizer.end_of_text, seed, log_probs)
+    found = written(context, [prompts[place] for place in order], style_of(model, tokenizer, config), seed, log_probs)
     by_place = dict(zip(order, found, strict=True))
     return [answer for place in range(len(prompts)) for answer in by_place[place]]

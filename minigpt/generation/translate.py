@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from minigpt.errors import UserError
-from minigpt.generation.answers import Answer, written
+from minigpt.generation.answers import Answer, Style, unknown, written
 from minigpt.generation.config import GenerationConfig
 from minigpt.generation.source import SourceContext
 from minigpt.models.seq2seq import EncoderDecoder
@@ -45,12 +45,14 @@ def translate(
             config, max_new_tokens=min(config.max_new_tokens, room), min_new_tokens=min(config.min_new_tokens, room)
         )
     sources = [source_ids(tokenizer, text, end, positions, truncate) for text in texts]
+    padding = {model.config.pad_token, model.config.start_token} - {end}
+    style = Style(tokenizer, config, end, (*padding, *unknown(model, tokenizer)))
     order = np.argsort([-len(source) for source in sources], kind="stable").tolist()
     answers: dict[int, list[Answer]] = {}
     for first in range(0, len(order), batch_size):
         rows = order[first : first + batch_size]
         context = SourceContext(model, [sources[row] for row in rows], start, config.max_new_tokens)
-        found = written(context, [texts[row] for row in rows], tokenizer, config, end, seed, log_probs)
+        found = written(context, [texts[row] for row in rows], style, seed, log_probs)
         answers |= dict(zip(rows, found, strict=True))
     for answer in (answer for row in answers.values() for answer in row):
         answer.text = _spelled(tokenizer, answer, model, config)

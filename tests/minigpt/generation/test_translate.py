@@ -114,6 +114,18 @@ def test_positions_bound_the_answer_and_the_text():
     assert cut.tokens == translate(model, tokenizer, ["abcde"])[0].tokens
 
 
+@pytest.mark.parametrize("beams", [1, 3])
+def test_no_text_has_padding_or_a_token_that_the_tokenizer_lacks(beams):
+    """A Marian gives the pad token a logit of 0, which may well be the highest; a table of tokens may have spare rows."""
+    tokenizer = char_tokenizer(LETTERS, ["<pad>", "</s>"])
+    tokens = {"start_token": 6, "end_token": 7, "pad_token": 6}
+    config = BartConfig(12, block_size=9, n_layer=1, n_head=2, n_embd=8, **tokens)
+    model = Bart(config, np.random.default_rng(0)).eval()
+    model.output_bias.data = np.array([0] * 6 + [9.0, 0, 9, 9, 9, 9], np.float32)
+    answer = translate(model, tokenizer, ["abc"], GenerationConfig(temperature=0, num_beams=beams))[0]
+    assert answer.tokens and set(answer.tokens) <= {0, 1, 2, 3, 4, 5, 7}
+
+
 def test_what_is_refused(backwards):
     model, tokenizer = backwards
     with pytest.raises(UserError, match="a text to read is empty"):
