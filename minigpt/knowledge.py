@@ -1,7 +1,7 @@
 """Passages of a folder of texts, and those that a question is about, by words and by meaning.
 
 Two rankings, by BM25 and by the cosine of sentence vectors, are joined by sum of 1 / (60 + rank) (Cormack et al. 2009). A
-passage is about a question if it has at least a quarter of its words, by the weight of their rarity, or its vector is near.
+passage is about a question if it has at least a quarter of what is asked for, by the rarity of its words, or its vector is near.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from minigpt.bm25 import BM25
+from minigpt.bm25 import words as bag
 from minigpt.embed import sentence_vectors
 from minigpt.errors import UserError
 from minigpt.sources import open_source
@@ -23,6 +24,10 @@ from minigpt.tokenizer import Tokenizer
 LONGEST = 800  # characters of a passage
 COVERED, NEAR = 0.25, 0.4  # of the question's words by weight; of the cosine
 RANK = 60
+ASKING = frozenset(  # words that ask for nothing in particular
+    "a an and are at be been by can could did do does for from had has have how i in is it its many me much of on or say tell "
+    "than that the their there these they this to was were what when where which who whom whose why will with would you".split()
+)
 _PARAGRAPH, _SENTENCE = re.compile(r"\n\s*\n"), re.compile(r"(?<=[.!?])\s+")
 
 
@@ -56,7 +61,7 @@ class Knowledge:
     def about(self, question: str, count: int) -> list[Found]:
         """The passages about a question, best first, at most `count`; none if none is."""
         words, cosines = self._index.scores(question), None
-        relevant = self._index.coverage(question) >= COVERED
+        relevant = self._index.coverage(" ".join(word for word in bag(question) if word not in ASKING)) >= COVERED
         ranks = _reciprocal(words)
         if self._vectors is not None and self._embedder is not None:
             cosines = self._vectors @ sentence_vectors(*self._embedder, [question], truncate=True)[0]
@@ -79,9 +84,9 @@ def read_passages(folder: Path | str) -> list[Passage]:
         raise UserError(f"{folder} is not a folder of texts")
     passages = []
     for file in open_source(str(folder)).files:
-        text = "".join(piece or "\n\n" for piece in open_source(str(file)).pieces())
+        text = "".join(piece or "\n\n" for piece in open_source(str(file)).pieces()).replace("\r\n", "\n")
         name = str(file.relative_to(folder))
-        passages += [Passage(name, text.count("\n", 0, begin) + 1, part) for begin, part in _parts(text.replace("\r\n", "\n"))]
+        passages += [Passage(name, text.count("\n", 0, begin) + 1, part) for begin, part in _parts(text)]
     if not passages:
         raise UserError(f"the files under {folder} have no text")
     return passages

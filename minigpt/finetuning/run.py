@@ -25,13 +25,13 @@ from minigpt.finetuning.batches import Example
 from minigpt.finetuning.loop import Loop, measured
 from minigpt.finetuning.lora import add_lora, merge
 from minigpt.finetuning.parameters import freeze
+from minigpt.finetuning.picture import curves
 from minigpt.finetuning.settings import FinetuneConfig
 from minigpt.finetuning.split import split, split_classes
 from minigpt.finetuning.table import Table, read_table
 from minigpt.finetuning.tasks.task import Task
 from minigpt.folder import opened
 from minigpt.metrics import MetricsLog
-from minigpt.plot import loss_svg
 from minigpt.tokenizer import Tokenizer
 from tensorgrad.nn import Module
 
@@ -153,7 +153,8 @@ def said(figures: dict[str, float]) -> str:
 
 
 def _pictures(out: Path, model: Any, task: Task, examples: Sequence[Example], records: Sequence[dict[str, Any]]) -> None:
-    write_whole(out / "loss.svg", loss_svg(records, {}, f"fine-tuning to {task.config.task}"))
+    shown = task.metric if task.metric != "loss" else "perplexity"
+    write_whole(out / "curves.svg", curves(records, shown, f"fine-tuning to {task.config.task}"))
     with tg.no_grad():
         for name, svg in task.pictures(model, examples).items():
             write_whole(out / name, svg)

@@ -34,7 +34,7 @@ class LanguageModelling(Task):
         texts = table.texts(self.config.text_column, "--text-column")
         end = [] if self.tokenizer.end_of_text is None else [self.tokenizer.end_of_text]
         rows = [np.array([*self.tokenizer.encode(text), *end]) for text in texts]
-        rows = [self.fit(partial(_head, row), table.place(i)) for i, row in enumerate(rows)]
+        rows = [self.fit(partial(beginning, row), table.place(i)) for i, row in enumerate(rows)]
         return [[Example(row[:-1], row[1:])] if len(row) > 1 else [] for row in rows]
 
     def start(self, model: Any, rng: np.random.Generator) -> Module:
@@ -52,5 +52,6 @@ class LanguageModelling(Task):
         return {"loss": loss, "perplexity": math.exp(min(loss, 700))}
 
 
-def _head(ids: np.ndarray, length: int | None = None) -> np.ndarray:
+def beginning(ids: np.ndarray, length: int | None = None) -> np.ndarray:
+    """The first `length` of some tokens, all if it is None."""
     return ids[:length]

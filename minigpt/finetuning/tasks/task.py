@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from minigpt.checkpoint import continues
 from minigpt.errors import UserError
 from minigpt.finetuning.batches import Batch, Example
 from minigpt.finetuning.settings import FinetuneConfig
@@ -77,7 +78,7 @@ class Task(ABC):
 
 def writer(model: Any, task: str) -> None:
     """UserError unless the model predicts the next token of a text."""
-    if not hasattr(model, "new_cache") or hasattr(model, "encode"):
+    if not continues(model):
         raise UserError(f"the task {task} needs a model that continues texts, such as GPT, not a {type(model).__name__}")
 
 

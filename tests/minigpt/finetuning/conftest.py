@@ -58,7 +58,7 @@ def tables(tmp_path_factory):
             for text, label in REVIEWS
         ],
         "answer": [
-            {"question": "was", "context": context.format(a, b, c), "answer": c if c in GOOD else ""}
+            {"question": a, "context": context.format(a, b, c), "answer": c if c in GOOD else ""}
             for a, b, c in itertools.product(NOUNS[:3], NOUNS[3:], GOOD + BAD)
         ],
         "seq2seq": [{"source": text, "target": " ".join(reversed(text.split()))} for text, _ in REVIEWS],

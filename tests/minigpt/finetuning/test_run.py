@@ -34,7 +34,7 @@ def test_classes(bert, tables, tmp_path, command):
         "tokenizer.json",
         "metrics.jsonl",
         "results.json",
-        "loss.svg",
+        "curves.svg",
         "confusion.svg",
     }
     assert json.loads((out / "config.json").read_text())["id2label"] == {"0": "down", "1": "up"}
@@ -60,6 +60,35 @@ def test_tags(bert, tables, tmp_path, command):
     code, text, _ = command("tag", tmp_path / "out", "the  book was dull")
     assert code == 0 and text == "the/O book/N was/O dull/down\n"
     assert json.loads(command("tag", tmp_path / "out", "the book", "--json")[1])["tags"] == ["O", "N"]
+
+
+def test_answers(bert, tables, tmp_path, command):
+    found = learned(bert, tables, tmp_path, "answer", epochs=20, learning_rate=1e-2)
+    assert found["held_out"]["exact_match"] == found["held_out"]["f1"] == 1
+    context = ["--context", "the song of the tale was fine"]
+    assert command("answer", tmp_path / "out", "song", *context)[1].startswith("fine\t")
+    record = json.loads(command("answer", tmp_path / "out", "song", *context, "--json")[1])
+    assert (record["answer"], record["begin"], record["end"]) == ("fine", 25, 29)
+    assert (
+        command("answer", tmp_path / "out", "song", "--context", "the song of the tale was dull")[1]
+        == "(the text has no answer)\n"
+    )
+
+
+def test_answers_from_a_folder(bert, tables, tmp_path, command):
+    learned(bert, tables, tmp_path, "answer", epochs=20, learning_rate=1e-2)
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    (folder / "a.txt").write_text("nothing here\n\nthe song of the tale was fine")
+    (folder / "b.txt").write_text("the book of the show was poor")
+    model = tmp_path / "out"
+    _, text, _ = command("answer", model, "song", "--knowledge", folder)
+    assert text.startswith("fine\t") and "\n* a.txt:3 (bm25 " in text
+    assert command("answer", model, "zebra", "--knowledge", folder)[1] == "(nothing in these texts is about that question)\n"
+    _, text, _ = command("answer", model, "show", "--knowledge", folder, "--embedder", bert, "--passages", 1)
+    assert text.startswith("(none of these passages has an answer)\n  b.txt:1 (bm25 ") and "cosine" in text
+    record = json.loads(command("answer", model, "song", "--knowledge", folder, "--json")[1])
+    assert record["passages"][record["from"]]["text"] == "the song of the tale was fine"
 
 
 def test_vectors(bert, tables, tmp_path):
