@@ -38,7 +38,7 @@ class Line:
 def check_model(model: GPT, seed: int = 0) -> Iterator[Line]:
     """Yield the lines of the check, on random tokens: about ten loss evaluations for each group of parameters."""
     rng = np.random.default_rng(seed)
-    double = GPT(model.config, rng, dtype="float64")
+    double = type(model)(model.config, rng, dtype="float64")
     double.load_state_dict({name: value.astype(np.float64) for name, value in model.state_dict().items()})
     double.eval()
     tokens = rng.integers(0, model.config.vocab_size, size=(2, min(8, model.config.block_size) + 1))

@@ -59,6 +59,19 @@ def load(folder: Path | str) -> tuple[Any, Tokenizer]:
     return model, tokenizer
 
 
+def load_writer(folder: Path | str) -> tuple[Any, Tokenizer]:
+    """`load`, of a model that continues texts; UserError for any other."""
+    model, tokenizer = load(folder)
+    if not continues(model):
+        raise UserError(f"{folder} holds a {type(model).__name__}; this needs a model that continues texts, such as GPT")
+    return model, tokenizer
+
+
+def continues(model: Any) -> bool:
+    """Whether a model predicts the next token of a text."""
+    return hasattr(model, "new_cache") and not hasattr(model, "encode")
+
+
 def read_train_config(folder: Path) -> TrainConfig:
     """The settings that the model in a folder was trained with; UserError if it does not say, or they are no settings."""
     path = folder / "config.json"

@@ -158,7 +158,7 @@ def _add_data(commands: Any) -> None:
 
 
 def _add_draw(commands: Any) -> None:
-    parser = _command(commands, "draw", _draw, "draw the graph of a model's loss")
+    parser = _command(commands, "draw", _draw, "draw the graph of a model")
     _add_folder(parser)
     parser.add_argument("--out", required=True, metavar="FILE.svg", help="picture to write")
     parser.add_argument("--depth", type=int, metavar="D", help="levels of modules to draw (default: as many as can be read)")
@@ -211,9 +211,9 @@ def _draw(options: dict[str, Any]) -> int:
     from minigpt.checkpoint import load
 
     model, _ = load(options["folder"])
-    ids = np.zeros((1, min(8, model.config.block_size)), dtype=np.int64)
+    ids = np.zeros((1, min(8, model.config.block_size or 8)), dtype=np.int64)
     try:
-        tg.render(tg.draw(model.loss(ids, ids), depth=options["depth"]), options["out"])
+        tg.render(tg.draw(_end(model, ids), depth=options["depth"]), options["out"])
     except (ValueError, RuntimeError) as error:
         raise UserError(f"{error}") from None
     except OSError as error:
@@ -222,14 +222,23 @@ def _draw(options: dict[str, Any]) -> int:
     return 0
 
 
+def _end(model: Any, ids: Any) -> Any:
+    """Where the graph ends: in the loss of a model that continues texts, in what any other gives for texts."""
+    from minigpt.checkpoint import continues
+
+    if continues(model):
+        return model.loss(ids, ids)
+    return model(ids, ids) if hasattr(model, "encode") else model(ids)
+
+
 def _check(options: dict[str, Any]) -> int:
     from rich.table import Table
 
     from minigpt.check import check_model
-    from minigpt.checkpoint import load
+    from minigpt.checkpoint import load_writer
     from minigpt.display import Output
 
-    model, _ = load(options["folder"])
+    model, _ = load_writer(options["folder"])
     table = Table(title=f"{options['folder']} in float64, against finite differences", title_justify="left")
     for heading in ("check", "ours", "reference", "difference", "limit", ""):
         table.add_column(heading, justify="left" if heading == "check" else "right")

@@ -26,8 +26,9 @@ from minigpt.generation.config import GenerationConfig
 from minigpt.generation.context import Context, window_start
 from minigpt.generation.decode import decode
 from minigpt.models.gpt import GPT, GPTConfig
+from minigpt.objectives.objective import IGNORED
 from minigpt.tokenizer import Tokenizer
-from minigpt.trainer import IGNORED, Trainer
+from minigpt.trainer import Trainer
 
 STEPS = 200  # tokens generated, past the end of a small context
 
@@ -51,7 +52,7 @@ class Equality:
 def verify(folder: Path | str, seed: int = 0) -> Iterator[Equality]:
     """Yield the lines for the model in a folder; UserError if there is none."""
     folder = Path(folder)
-    model, tokenizer = checkpoint.load(folder)
+    model, tokenizer = checkpoint.load_writer(folder)
     ids = np.random.default_rng(seed).integers(0, model.config.vocab_size, (4, model.config.block_size))
     yield from verify_generation(model, ids)
     yield saved_is_loaded(model, tokenizer)
@@ -107,7 +108,11 @@ def saved_is_loaded(model: GPT, tokenizer: Tokenizer) -> Equality:
 
 
 def verify_training(model: GPT, ids: np.ndarray) -> Iterator[Equality]:
-    """Lines about the trainer, which takes a few steps from the model's weights on ids."""
+    """Lines about the trainer, which takes a few steps from the model's weights on ids; it makes no models but GPT."""
+    if not isinstance(model, GPT):
+        for name in ("resumed = uninterrupted", "accumulated = full batch"):
+            yield Equality(name, None, 0, f"a {type(model).__name__} is not trained from scratch")
+        return
 
     def trainer(**settings: Any) -> Trainer:
         c = model.config
@@ -191,7 +196,7 @@ def engine_is_transformers(model: GPT, ids: np.ndarray, folder: Path) -> Equalit
         return Equality(name, None, 0, "transformers and torch are not installed")
     torch, transformers = importlib.import_module("torch"), importlib.import_module("transformers")
     transformers.utils.logging.disable_progress_bar()
-    theirs = transformers.GPT2LMHeadModel.from_pretrained(folder).eval()
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
     with torch.no_grad():
         logits = theirs(torch.from_numpy(ids)).logits.numpy()
     return Equality(name, _worse(0.0, _logits(model, ids), logits), 1e-5 * max(1.0, float(np.abs(logits).max())), "logits")
@@ -203,7 +208,7 @@ def _logits(model: GPT, ids: Any) -> np.ndarray:
 
 
 def _double(model: GPT) -> GPT:
-    double = GPT(model.config, np.random.default_rng(0), dtype="float64")
+    double = type(model)(model.config, np.random.default_rng(0), dtype="float64")
     double.load_state_dict({name: value.astype(np.float64) for name, value in model.state_dict().items()})
     double.eval()
     return double

@@ -24,13 +24,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def run(options: dict[str, Any]) -> int:
     """Score the text, then print what was asked for."""
     from minigpt import surprise
-    from minigpt.checkpoint import load
+    from minigpt.checkpoint import load_writer
     from minigpt.display import Output
     from minigpt.evaluate import encode, evaluate
     from minigpt.files import write_whole
     from minigpt.sources import open_source
 
-    model, tokenizer = load(options["folder"])
+    model, tokenizer = load_writer(options["folder"])
     source = open_source(options["data"], options["field"])
     ids = encode(source, tokenizer)
     from rich.console import Console

@@ -38,10 +38,10 @@ def run(options: dict[str, Any]) -> int:
     prompts = [options["prompt"]] if options["prompts"] is None else read_lines(options["prompts"], "prompts")
     import numpy as np
 
-    from minigpt.checkpoint import load
+    from minigpt.checkpoint import load_writer
     from minigpt.generation.text import generate_text, generate_texts, start_ids
 
-    model, tokenizer = load(options["folder"])
+    model, tokenizer = load_writer(options["folder"])
     seed, truncate, as_json = options["seed"], options["truncate"], options["json"]
     if len(prompts) * config.num_return_sequences == 1 and not as_json:
         pieces = generate_text(model, tokenizer, prompts[0], config, np.random.default_rng([seed, 0]), truncate)
