@@ -89,6 +89,19 @@ def chrf(predicted: Sequence[str], wanted: Wanted) -> float:
     return float(sacrebleu.corpus_chrf(list(predicted), _streams(predicted, wanted)).score)
 
 
+def figures(predicted: Sequence[str], wanted: Wanted) -> dict[str, float]:
+    """All of them, and the number of texts."""
+    return {
+        "texts": len(wanted),
+        "exact_match": exact_match(predicted, wanted),
+        "token_f1": token_f1(predicted, wanted),
+        "token_error_rate": token_error_rate(predicted, wanted),
+        "text_error_rate": text_error_rate(predicted, wanted),
+        "bleu": bleu(predicted, wanted),
+        "chrf": chrf(predicted, wanted),
+    }
+
+
 def _streams(predicted: Sequence[str], wanted: Wanted) -> list[list[Any]]:
     """The first right text of every prediction, the second, and so on; None where there is none."""
     _check(predicted, wanted)

@@ -9,6 +9,8 @@ from typing import Any
 from minigpt.commands.decoding import add_decoding, check_batch, decoding
 from minigpt.commands.generate import record
 from minigpt.commands.inputs import add_texts, given_texts
+from minigpt.errors import UserError
+from minigpt.generation.config import GenerationConfig
 
 EPILOG = """For any model that reads one text and writes another: translations, pronunciations, summaries. It writes what is
 likeliest, token by token; --num-beams 4 looks further, --temperature 1 draws."""
@@ -18,6 +20,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of the command, those of GenerationConfig among them."""
     parser.epilog = EPILOG
     add_texts(parser, "texts to translate")
+    parser.add_argument("--score", metavar="TABLE", help="translate a .tsv, .csv or .jsonl and print how right that is")
+    parser.add_argument("--source-column", default="source", metavar="NAME", help="its texts to read (default: source)")
+    parser.add_argument("--target-column", default="target", metavar="NAME", help="its texts that are right (default: target)")
     parser.add_argument("--prefix", default="", metavar="TEXT", help="what every answer begins with, such as a language's token")
     parser.add_argument("--truncate", action="store_true", help="cut texts that are longer than the model reads")
     parser.add_argument("--batch-size", type=int, default=32, metavar="N", help="texts read at once (default: 32)")
@@ -27,14 +32,42 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: dict[str, Any]) -> int:
-    """Print the answers to each text, each on a line of its own."""
+    """Print the answers to each text, each on a line of its own, or figures of all texts of a table."""
     check_batch(options)
-    config, texts = decoding(options, 0), given_texts(options)
+    config = decoding(options, 0)
+    if options["score"] is not None:
+        return _score(options, config)
+    texts = given_texts(options)
     from minigpt.checkpoint import load
     from minigpt.generation.translate import translate
 
     model, tokenizer = load(options["folder"])
-    how = {name: options[name] for name in ("prefix", "truncate", "seed", "batch_size")}
-    for answer in translate(model, tokenizer, texts, config, log_probs=options["json"], **how):
+    for answer in translate(model, tokenizer, texts, config, log_probs=options["json"], **_how(options)):
         print(json.dumps(record(answer)) if options["json"] else answer.text)
     return 0
+
+
+def _score(options: dict[str, Any], config: GenerationConfig) -> int:
+    if options["texts"] or options["file"]:
+        raise UserError(f"texts do not go with --score {options['score']}, which has its own")
+    from minigpt.checkpoint import load
+    from minigpt.finetuning.table import read_table
+    from minigpt.generation.translate import score
+
+    table = read_table(options["score"])
+    sources = table.texts(options["source_column"], "--source-column")
+    targets = table.texts(options["target_column"], "--target-column")
+    model, tokenizer = load(options["folder"])
+    found = score(model, tokenizer, sources, targets, config, **_how(options))
+    if options["json"]:
+        print(json.dumps(found))
+    else:
+        for name, value in found.items():
+            print(
+                f"{name.replace('_', ' '):<16} {value:>9,}" if name == "texts" else f"{name.replace('_', ' '):<16} {value:9.4f}"
+            )
+    return 0
+
+
+def _how(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: options[name] for name in ("prefix", "truncate", "seed", "batch_size")}

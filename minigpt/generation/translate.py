@@ -13,6 +13,7 @@ from minigpt.generation.answers import Answer, Style, unknown, written
 from minigpt.generation.config import GenerationConfig
 from minigpt.generation.source import SourceContext
 from minigpt.models.seq2seq import EncoderDecoder
+from minigpt.overlap import figures
 from minigpt.tokenizer import Tokenizer
 
 GREEDY = GenerationConfig(temperature=0)
@@ -57,6 +58,26 @@ def translate(
     for answer in (answer for row in answers.values() for answer in row):
         answer.text = _spelled(tokenizer, answer, model, config)
     return [answer for row in range(len(texts)) for answer in answers[row]]
+
+
+def score(
+    model: Any,
+    tokenizer: Tokenizer,
+    sources: Sequence[str],
+    targets: Sequence[str],
+    config: GenerationConfig = GREEDY,
+    **how: Any,
+) -> dict[str, float]:
+    """How far the best answer to each source is what it should be: minigpt.overlap's figures.
+
+    A source that occurs several times is read once, and each of its targets is right.  `how` is as in `translate`, whose
+    errors this raises too.
+    """
+    wanted: dict[str, list[str]] = {}
+    for source, target in zip(sources, targets, strict=True):
+        wanted.setdefault(source, []).append(target)
+    answers = translate(model, tokenizer, [*wanted], dataclasses.replace(config, num_return_sequences=1), **how)
+    return figures([answer.text for answer in answers], [*wanted.values()])
 
 
 def encoder_decoder(model: Any) -> EncoderDecoder:

@@ -152,6 +152,21 @@ def test_the_command_writes_json(command, folder):
     assert records[0]["text"] == "cba" and records[0]["finish"] == "stop" and len(records[0]["log_probs"]) == 4
 
 
+def test_the_command_scores_a_table(command, folder, tmp_path):
+    """A source with several targets counts once, and each is right."""
+    path = tmp_path / "pairs.tsv"
+    path.write_text("word\tback\nabc\txxx\nabc\tcba\nf\tf\nbad\taab\n")
+    arguments = ("translate", folder, "--score", path, "--source-column", "word", "--target-column", "back")
+    code, out, _ = command(*arguments, "--json")
+    found = json.loads(out)
+    assert code == 0 and found["texts"] == 3
+    assert found["exact_match"] == pytest.approx(2 / 3) and found["text_error_rate"] == pytest.approx(1 / 3)
+    assert command(*arguments)[1].splitlines()[1] == "exact match         0.6667"
+    code, _, err = command("translate", folder, "--score", path)
+    assert code == 2 and "has no column 'source'" in err and "--source-column" in err
+    assert "do not go with --score" in command("translate", folder, "abc", "--score", path)[2]
+
+
 def test_mistakes_on_the_command_line_are_one_sentence(command, folder, trained):
     for arguments, words in (
         ((trained, "abc"), "does not translate"),
