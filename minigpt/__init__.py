@@ -9,24 +9,32 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from minigpt.answering import answer
     from minigpt.checkpoint import load, save
+    from minigpt.classifying import classify
     from minigpt.config import TrainConfig
     from minigpt.embed import Words, cosine_similarities, nearest, sentence_vectors
     from minigpt.errors import MinigptError, TrainingError, UserError
     from minigpt.exchange.pretrained import from_pretrained, save_pretrained
+    from minigpt.finetuning.run import finetune
+    from minigpt.finetuning.settings import FinetuneConfig
     from minigpt.generation.config import GenerationConfig
     from minigpt.generation.text import generate_text, generate_texts
     from minigpt.generation.translate import translate
+    from minigpt.knowledge import Knowledge, read_passages
     from minigpt.models.bart import Bart, BartConfig
     from minigpt.models.bert import BERT, BERTConfig
     from minigpt.models.gpt import GPT, GPTConfig
     from minigpt.models.heads import AnswerExtractor, MaskedLM, SequenceClassifier, TokenClassifier
     from minigpt.models.t5 import T5, T5Config
+    from minigpt.tagging import tag
     from minigpt.tokenizer import Tokenizer
 
 _HOME = {
+    "answer": "minigpt.answering",
     "load": "minigpt.checkpoint",
     "save": "minigpt.checkpoint",
+    "classify": "minigpt.classifying",
     "TrainConfig": "minigpt.config",
     "Words": "minigpt.embed",
     "cosine_similarities": "minigpt.embed",
@@ -37,10 +45,14 @@ _HOME = {
     "UserError": "minigpt.errors",
     "from_pretrained": "minigpt.exchange.pretrained",
     "save_pretrained": "minigpt.exchange.pretrained",
+    "finetune": "minigpt.finetuning.run",
+    "FinetuneConfig": "minigpt.finetuning.settings",
     "GenerationConfig": "minigpt.generation.config",
     "generate_text": "minigpt.generation.text",
     "generate_texts": "minigpt.generation.text",
     "translate": "minigpt.generation.translate",
+    "Knowledge": "minigpt.knowledge",
+    "read_passages": "minigpt.knowledge",
     "Bart": "minigpt.models.bart",
     "BartConfig": "minigpt.models.bart",
     "BERT": "minigpt.models.bert",
@@ -53,6 +65,7 @@ _HOME = {
     "TokenClassifier": "minigpt.models.heads",
     "T5": "minigpt.models.t5",
     "T5Config": "minigpt.models.t5",
+    "tag": "minigpt.tagging",
     "Tokenizer": "minigpt.tokenizer",
 }
 
@@ -76,6 +89,7 @@ __all__ = [
     "TrainingError",
     "UserError",
     "Words",
+    "answer",
     "cosine_similarities",
     "from_pretrained",
     "generate_text",

@@ -49,7 +49,8 @@ Parts = tuple[list[Example], list[Example]]
 
 
 def finetune(base: Path | str, config: FinetuneConfig, console: Console | None = None) -> dict[str, Any]:
-    """Fine-tune the model of the folder `base` and write config.out: its figures on the rows held out, and on config.test.
+    """Fine-tune the model of the folder `base`, and write config.out; its figures on the rows held out, before and after, and
+    on config.test.
 
     UserError for whatever does not fit, before anything is learned or written; TrainingError for a loss that is not finite.
     """
@@ -65,8 +66,10 @@ def finetune(base: Path | str, config: FinetuneConfig, console: Console | None =
     out, loop = Path(config.out), Loop(model, task, config, len(learned))
     with opened(out, resume=False), Display(loop.steps, console) as shown, MetricsLog(out) as log:
         _introduce(shown, model, task, learned, held)
+        before = measured(model, task, held)
+        shown.say(f"before: {said(before)}")
         loop.run(learned, held, order, drop, lambda record: _tell(record, log, shown))
-        results: dict[str, Any] = {"task": config.task, "held_out": loop.figures}
+        results: dict[str, Any] = {"task": config.task, "before": before, "held_out": loop.figures}
         if tested:
             results["test"] = measured(model, task, tested)
         _pictures(out, model, task, tested or held, log.records)

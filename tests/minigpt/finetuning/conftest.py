@@ -16,6 +16,7 @@ NOUNS = ("film", "book", "song", "play", "tale", "show")
 GOOD, BAD = ("good", "fine", "great", "nice"), ("bad", "poor", "awful", "dull")
 REVIEWS = [(f"the {noun} was {word}", "up" if word in GOOD else "down") for noun, word in itertools.product(NOUNS, GOOD + BAD)]
 WORDS = " ".join(["the was of", *NOUNS, *GOOD, *BAD])
+LETTERS = WORDS + "user: assistant:\n"
 
 
 def words(model):
@@ -32,8 +33,8 @@ def bert(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def gpt(tmp_path_factory):
-    folder, tokenizer = tmp_path_factory.mktemp("gpt"), learn(Vocabulary("char", 0), [WORDS], set(WORDS), ends=True)
-    save_pretrained(GPT(GPTConfig(tokenizer.vocab_size, 32, 1, 2, 16), np.random.default_rng(0)), folder, tokenizer)
+    folder, tokenizer = tmp_path_factory.mktemp("gpt"), learn(Vocabulary("char", 0), [LETTERS], set(LETTERS), ends=True)
+    save_pretrained(GPT(GPTConfig(tokenizer.vocab_size, 64, 1, 2, 32), np.random.default_rng(0)), folder, tokenizer)
     return folder
 
 
@@ -62,6 +63,10 @@ def tables(tmp_path_factory):
             for a, b, c in itertools.product(NOUNS[:3], NOUNS[3:], GOOD + BAD)
         ],
         "seq2seq": [{"source": text, "target": " ".join(reversed(text.split()))} for text, _ in REVIEWS],
+        "chat": [
+            {"messages": [{"role": "user", "content": noun}, {"role": "assistant", "content": f"the {noun} was {word}"}]}
+            for noun, word in zip(NOUNS * 4, (GOOD + BAD[:2]) * 4, strict=True)
+        ],
         "embed": [{"text": f"the {noun}", "pair": f"{noun} of {noun}"} for noun in NOUNS for _ in range(4)],
     }
     for name, values in rows.items():

@@ -8,11 +8,14 @@ import pytest
 from rich.console import Console
 
 from minigpt import tensorfile
+from minigpt.chat import DEFAULT, render
 from minigpt.checkpoint import load
 from minigpt.errors import UserError
 from minigpt.finetuning import adapter
 from minigpt.finetuning.run import finetune
 from minigpt.finetuning.settings import FinetuneConfig
+from minigpt.generation.config import GenerationConfig
+from minigpt.generation.text import generate_text
 from minigpt.models.heads import SequenceClassifier
 
 
@@ -85,8 +88,11 @@ def test_answers_from_a_folder(bert, tables, tmp_path, command):
     _, text, _ = command("answer", model, "song", "--knowledge", folder)
     assert text.startswith("fine\t") and "\n* a.txt:3 (bm25 " in text
     assert command("answer", model, "zebra", "--knowledge", folder)[1] == "(nothing in these texts is about that question)\n"
-    _, text, _ = command("answer", model, "show", "--knowledge", folder, "--embedder", bert, "--passages", 1)
-    assert text.startswith("(none of these passages has an answer)\n  b.txt:1 (bm25 ") and "cosine" in text
+    _, text, _ = command("answer", model, "show", "--knowledge", folder, "--embedder", bert)
+    assert "b.txt:1 (bm25 " in text and "cosine" in text
+    assert command("answer", model, "show", "--knowledge", folder)[1].startswith(
+        "(none of these passages has an answer)\n  b.txt:1"
+    )
     record = json.loads(command("answer", model, "song", "--knowledge", folder, "--json")[1])
     assert record["passages"][record["from"]]["text"] == "the song of the tale was fine"
 
@@ -101,6 +107,15 @@ def test_texts(gpt, tables, tmp_path):
     _, tokenizer = load(gpt)
     assert found["held_out"]["loss"] < np.log(tokenizer.vocab_size) / 2
     assert found["held_out"]["perplexity"] == pytest.approx(np.exp(found["held_out"]["loss"]))
+
+
+def test_dialogues(gpt, tables, tmp_path):
+    found = learned(gpt, tables, tmp_path, "chat", epochs=60, learning_rate=1e-2)
+    assert found["held_out"]["perplexity"] < 1.2
+    model, tokenizer = load(tmp_path / "out")
+    assert tokenizer.chat_template == DEFAULT
+    prompt = render(tokenizer, [{"role": "user", "content": "song"}], add_generation_prompt=True)
+    assert "".join(generate_text(model, tokenizer, prompt, GenerationConfig(temperature=0.0))) == " the song was great"
 
 
 def test_other_texts(t5, tables, tmp_path):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import tensorgrad as tg
+from minigpt.chat import DEFAULT
 from minigpt.checkpoint import load
 from minigpt.errors import UserError
 from minigpt.finetuning.batches import IGNORED, batch
@@ -70,6 +71,24 @@ def test_a_text_is_predicted_from_its_first_token_to_its_end(gpt, tmp_path):
     assert example.ids.tolist() == ids[:-1] and example.targets.tolist() == ids[1:]
     log_p = log_softmax(model(np.array([ids[:-1]])).numpy()[0])[range(len(ids) - 1), ids[1:]]
     assert task.measure(model, [example])["loss"] == pytest.approx(-log_p.mean(), rel=1e-5)
+
+
+def test_only_the_words_of_the_assistant_are_learned(gpt, tmp_path):
+    turns = [("user", "the film"), ("assistant", "good"), ("user", "of"), ("assistant", "bad")]
+    task, _, (example,) = made(gpt, tmp_path, "chat", {"messages": [{"role": r, "content": c} for r, c in turns]})
+    _, tokenizer = load(gpt)
+    end = tokenizer.end_of_text
+    text = [tokenizer.encode(part) for part in ("user: the film\nassistant:", " good", "\nuser: of\nassistant:", " bad", "\n")]
+    ids = [*text[0], *text[1], end, *text[2], *text[3], end, *text[4]]
+    assert [*example.ids, ids[-1]] == ids
+    learned = [None] * len(text[0]) + [*text[1], end, *text[4]] + [None] * (len(text[2]) - 1) + [*text[3], end, *text[4]]
+    assert example.targets.tolist() == [IGNORED if token is None else token for token in learned[1:]]
+    assert tokenizer.chat_template is None and task.tokenizer.chat_template == DEFAULT
+
+
+def test_dialogues_without_an_assistant(gpt, tmp_path):
+    with pytest.raises(UserError, match="line 1 has no words of the assistant to learn"):
+        made(gpt, tmp_path, "chat", {"messages": [{"role": "user", "content": "good"}]})
 
 
 def test_padding_changes_no_loss(gpt, tmp_path):
