@@ -69,9 +69,9 @@ def finetune(base: Path | str, config: FinetuneConfig, console: Console | None =
         before = measured(model, task, held)
         shown.say(f"before: {said(before)}")
         loop.run(learned, held, order, drop, lambda record: _tell(record, log, shown))
-        results: dict[str, Any] = {"task": config.task, "before": before, "held_out": loop.figures}
+        results: dict[str, Any] = {"task": config.task, "before": before, "held_out": loop.figures | task.written(model, held)}
         if tested:
-            results["test"] = measured(model, task, tested)
+            results["test"] = measured(model, task, tested) | task.written(model, tested)
         _pictures(out, model, task, tested or held, log.records)
         write_whole(out / RESULTS, json.dumps(results | {"settings": dataclasses.asdict(config)}, indent=2) + "\n")
         save(model, tokenizer, out, base, config)

@@ -39,6 +39,7 @@ class FinetuneConfig:
     grad_clip: float = option(1.0, "largest global norm of the gradient, 0 for no limit", "[0, 1e30]")
     layer_decay: float = option(1.0, "learning rate of each layer over that of the one above it", "(0, 1]")
     freeze: str = option("none", "what stays as it is: none, embeddings, N (embeddings and N layers), all (but the head)")
+    label_smoothing: float = option(0.0, "part of each target that is spread over the vocabulary: seq2seq", "[0, 1)")
     class_weights: bool = option(False, "weigh each class by the inverse of how often it occurs: classify, tag")
     eval_interval: int | None = option(None, "steps between evaluations (default: an epoch)", "[1, 1000000000]")
     patience: int = option(0, "evaluations without a better result before training stops, 0 to go on", "[0, 1000000]")

@@ -15,10 +15,14 @@ from minigpt.finetuning.batches import IGNORED, Batch, Example, by_length
 from minigpt.finetuning.settings import FinetuneConfig
 from minigpt.finetuning.table import Table
 from minigpt.finetuning.tasks.task import Rng, Task, mean_loss
+from minigpt.generation.config import GenerationConfig
+from minigpt.generation.translate import score
 from minigpt.models.seq2seq import EncoderDecoder
 from minigpt.tokenizer import Tokenizer
 from tensorgrad import Tensor
 from tensorgrad.nn import Module
+
+JUDGED = 500  # texts that are written at the end
 
 
 class SequenceToSequence(Task):
@@ -54,7 +58,8 @@ class SequenceToSequence(Task):
     def loss(self, model: Any, batch: Batch, rng: Rng) -> Tensor:
         written = np.where(batch.targets == IGNORED, self.pad, batch.targets)
         before = np.insert(written[:, :-1], 0, self.start_token, axis=1)
-        return tg.cross_entropy(model(batch.ids, before, batch.mask, rng), batch.targets, IGNORED)
+        smoothing = self.config.label_smoothing if model.training else 0.0
+        return tg.cross_entropy(model(batch.ids, before, batch.mask, rng), batch.targets, IGNORED, label_smoothing=smoothing)
 
     def measure(self, model: Any, examples: Sequence[Example]) -> dict[str, float]:
         losses = []
@@ -62,3 +67,11 @@ class SequenceToSequence(Task):
             losses.append((self.loss(model, batch, None).item(), int((batch.targets != IGNORED).sum())))
         loss = mean_loss(losses)
         return {"loss": loss, "perplexity": math.exp(min(loss, 700))}
+
+    def written(self, model: Any, examples: Sequence[Example]) -> dict[str, float]:
+        """Of what is written greedily for JUDGED sources at most, those in even steps through the rows."""
+        chosen = examples[:: -(-len(examples) // JUDGED)]
+        longest = 8 + 3 * max(len(example.targets) for example in chosen) // 2
+        sources, targets = zip(*(example.source for example in chosen), strict=True)
+        settings = GenerationConfig(temperature=0, max_new_tokens=longest)
+        return score(model, self.tokenizer, sources, targets, settings, truncate=True)

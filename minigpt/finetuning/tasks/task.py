@@ -56,6 +56,10 @@ class Task(ABC):
         """The class of each row, where the same share of each is to be held out."""
         return None
 
+    def written(self, model: Any, examples: Sequence[Example]) -> dict[str, float]:
+        """Figures of what the model writes, which takes long and is done at the end only."""
+        return {}
+
     def pictures(self, model: Any, examples: Sequence[Example]) -> dict[str, str]:
         """SVGs of how the model does, by file name."""
         return {}
