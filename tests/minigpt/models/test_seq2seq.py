@@ -226,3 +226,27 @@ def test_more_tokens_than_there_are_positions_are_refused():
 def test_config_refuses_what_makes_no_model(make, fields, message):
     with pytest.raises(ValueError, match=message):
         make(**{"vocab_size": 19, "n_embd": 16, "n_head": 2, **fields})
+
+
+@pytest.mark.parametrize("name", ["t5", "bart"])
+def test_blocks_computed_again_in_the_backward_pass_give_the_same_gradients(name):
+    ids, decoder_ids, targets = batch()
+    found = []
+    for again in (False, True):
+        model = small(name, dropout=0.2)
+        for block in [*model.encoder.h, *model.decoder.h] if again else []:
+            block.forward = tg.checkpoint(block.forward)
+        found.append(gradients_of(model, model.loss(ids, decoder_ids, targets, rng=np.random.default_rng(0))))
+    assert found[0].keys() == found[1].keys()
+    for key, gradient in found[0].items():
+        np.testing.assert_allclose(found[1][key], gradient, rtol=1e-10, atol=1e-14, err_msg=key)
+
+
+def test_a_model_is_a_tree_of_parameters(model):
+    """Its gradient as a function of the whole model is the one of the backward pass."""
+    ids, decoder_ids, targets = batch()
+    gradients = gradients_of(model, model.loss(ids, decoder_ids, targets))
+    functional = tg.grad(lambda m: m.loss(ids, decoder_ids, targets))(model)
+    assert functional.keys() >= gradients.keys()
+    for name, gradient in gradients.items():
+        np.testing.assert_allclose(functional[name].data, gradient, rtol=1e-10, atol=1e-14, err_msg=name)
