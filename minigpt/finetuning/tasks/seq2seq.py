@@ -16,7 +16,7 @@ from minigpt.finetuning.settings import FinetuneConfig
 from minigpt.finetuning.table import Table
 from minigpt.finetuning.tasks.task import Rng, Task, mean_loss
 from minigpt.generation.config import GenerationConfig
-from minigpt.generation.translate import score
+from minigpt.generation.translate import score, source_ids
 from minigpt.models.seq2seq import EncoderDecoder
 from minigpt.tokenizer import Tokenizer
 from tensorgrad import Tensor
@@ -39,18 +39,13 @@ class SequenceToSequence(Task):
     def read(self, table: Table) -> list[list[Example]]:
         sources = table.texts(self.config.source_column, "--source-column")
         targets = table.texts(self.config.target_column, "--target-column")
+        ended = partial(source_ids, self.tokenizer, truncate=True)
         rows = []
         for i, (source, target) in enumerate(zip(sources, targets, strict=True)):
-            read = self.fit(partial(self._ended, source), table.place(i))
-            written = self.fit(partial(self._ended, target), table.place(i))
+            read = self.fit(partial(ended, source, self.end_token), table.place(i))
+            written = self.fit(partial(ended, target, self.end_token), table.place(i))
             rows.append([Example(read, written, source=(source, target))])
         return rows
-
-    def _ended(self, text: str, length: int | None = None) -> np.ndarray:
-        """The tokens of a text in the tokenizer's template, with the end token last in any case."""
-        ids = self.tokenizer.encode_pair(text).ids
-        ids = ids[:-1] if len(ids) and ids[-1] == self.end_token else ids
-        return np.append(ids if length is None else ids[: length - 1], self.end_token)
 
     def start(self, model: Any, rng: np.random.Generator) -> Module:
         return model
