@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from minigpt.exchange.pretrained import from_pretrained, save_pretrained
     from minigpt.finetuning.run import finetune
     from minigpt.finetuning.settings import FinetuneConfig
+    from minigpt.filling import fill_mask
     from minigpt.generation.config import GenerationConfig
     from minigpt.generation.text import generate_text, generate_texts
     from minigpt.generation.translate import translate
@@ -44,6 +45,7 @@ _HOME = {
     "TrainingError": "minigpt.errors",
     "UserError": "minigpt.errors",
     "from_pretrained": "minigpt.exchange.pretrained",
+    "fill_mask": "minigpt.filling",
     "save_pretrained": "minigpt.exchange.pretrained",
     "finetune": "minigpt.finetuning.run",
     "FinetuneConfig": "minigpt.finetuning.settings",
@@ -91,6 +93,7 @@ __all__ = [
     "Words",
     "answer",
     "cosine_similarities",
+    "fill_mask",
     "from_pretrained",
     "generate_text",
     "generate_texts",

@@ -34,7 +34,7 @@ def classify(
     if not isinstance(model, SequenceClassifier):
         raise UserError(f"a {type(model).__name__} classifies nothing; minigpt finetune --task classify makes a model that does")
     labels = model.config.labels
-    encoded, _ = encode_texts(tokenizer, texts, model.config.block_size, truncate)
+    encoded = encode_texts(tokenizer, texts, model.config.block_size, truncate)
     probabilities = np.empty((len(texts), len(labels)))
     for batch in batches(encoded, batch_size):
         with tg.no_grad():

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from minigpt import parallel
-from minigpt.commands import answer, classify, data, embed, evaluate, finetune, generate, translate, verify
+from minigpt.commands import answer, classify, data, embed, evaluate, fill_mask, finetune, generate, translate, verify
 from minigpt.config import TrainConfig, resolve
 from minigpt.errors import Interrupted, MinigptError, UserError
 from minigpt.options import add_flags, suggest
@@ -72,6 +72,7 @@ def _parser() -> Parser:
         _add_tag,
         _add_answer,
         _add_translate,
+        _add_fill_mask,
         _add_embed,
         _add_watch,
         _add_evaluate,
@@ -107,6 +108,12 @@ def _add_translate(commands: Any) -> None:
     parser = _command(commands, "translate", translate.run, "write a text for each text, with an encoder-decoder")
     _add_folder(parser)
     translate.add_flags(parser)
+
+
+def _add_fill_mask(commands: Any) -> None:
+    parser = _command(commands, "fill-mask", fill_mask.run, "guess the masked words of a text")
+    _add_folder(parser)
+    fill_mask.add_flags(parser)
 
 
 def _add_embed(commands: Any) -> None:

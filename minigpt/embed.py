@@ -16,7 +16,7 @@ import tensorgrad as tg
 from minigpt.errors import UserError
 from minigpt.models.bert import BERT
 from minigpt.texts import Text, batches, encode_texts
-from minigpt.tokenizer import Encoded, Tokenizer
+from minigpt.tokenizer import Tokenizer
 from tensorgrad.nn import Embedding, Module
 
 Pooling = Literal["mean", "cls"]
@@ -35,12 +35,7 @@ def sentence_vectors(
     UserError for a model that has none, and for a text that is empty, or longer than the model reads unless `truncate`.
     """
     bert = encoder(model)
-    encoded, _ = encode_texts(tokenizer, texts, bert.config.block_size, truncate)
-    return vectors_of(bert, encoded, pooling, batch_size)
-
-
-def vectors_of(bert: BERT, encoded: Sequence[Encoded], pooling: Pooling = "mean", batch_size: int = 32) -> np.ndarray:
-    """N encoded texts -> (N, C) unit vectors."""
+    encoded = encode_texts(tokenizer, texts, bert.config.block_size, truncate)
     vectors = np.empty((len(encoded), bert.config.n_embd), bert.wte.weight.dtype)
     for batch in batches(encoded, batch_size):
         with tg.no_grad():

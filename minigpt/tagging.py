@@ -33,7 +33,7 @@ def tag(model: Any, tokenizer: Tokenizer, texts: Sequence[str], truncate: bool =
     if not isinstance(model, TokenClassifier):
         raise UserError(f"a {type(model).__name__} tags no words; minigpt finetune --task tag makes a model that does")
     split = [text.split() for text in texts]
-    encoded, _ = encode_texts(tokenizer, [" ".join(words) for words in split], model.config.block_size, truncate)
+    encoded = encode_texts(tokenizer, [" ".join(words) for words in split], model.config.block_size, truncate)
     out: list[Tagged] = [[] for _ in texts]
     for batch in batches(encoded, batch_size):
         with tg.no_grad():

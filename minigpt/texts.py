@@ -23,15 +23,17 @@ class Batch:
     mask: np.ndarray  # (B, T): True at tokens
 
 
-def encode_texts(tokenizer: Tokenizer, texts: Sequence[Text], length: int, truncate: bool = False) -> tuple[list[Encoded], int]:
-    """The tokens of each text, and how many texts were cut to `length` tokens.
+def encode_texts(
+    tokenizer: Tokenizer, texts: Sequence[Text], length: int, truncate: bool = False, control: bool = False
+) -> list[Encoded]:
+    """The tokens of each text, at most `length`; `control` as Tokenizer.encode_pair has it.
 
     UserError for a text without tokens, and for one that is longer unless `truncate`.
     """
-    encoded, cut = [], 0
+    encoded = []
     for i, text in enumerate(texts):
         a, b = (text, None) if isinstance(text, str) else text
-        tokens = tokenizer.encode_pair(a, b)
+        tokens = tokenizer.encode_pair(a, b, control=control)
         if not len(tokens):
             raise UserError(f"text {i + 1} is empty")
         if len(tokens) > length:
@@ -39,10 +41,9 @@ def encode_texts(tokenizer: Tokenizer, texts: Sequence[Text], length: int, trunc
                 raise UserError(
                     f"text {i + 1} has {len(tokens):,} tokens, but the model reads {length:,} at most; truncate cuts such texts"
                 )
-            tokens = tokenizer.encode_pair(a, b, length)
-            cut += 1
+            tokens = tokenizer.encode_pair(a, b, length, control)
         encoded.append(tokens)
-    return encoded, cut
+    return encoded
 
 
 def batches(encoded: Sequence[Encoded], size: int) -> Iterator[Batch]:

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from minigpt.commands.inputs import add_texts, given_texts
+from minigpt.commands.inputs import add_texts, given_texts, say_cut
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +23,9 @@ def run(options: dict[str, Any]) -> int:
     from minigpt.classifying import classify
 
     model, tokenizer = load(options["folder"])
-    for text, found in zip(texts, classify(model, tokenizer, texts, options["truncate"]), strict=True):
+    classified = classify(model, tokenizer, texts, options["truncate"])
+    say_cut(tokenizer, texts, model.config.block_size)
+    for text, found in zip(texts, classified, strict=True):
         if options["json"]:
             print(json.dumps({"text": text, "label": found.label, "probabilities": found.probabilities}, ensure_ascii=False))
         else:
@@ -38,7 +40,9 @@ def run_tag(options: dict[str, Any]) -> int:
     from minigpt.tagging import tag
 
     model, tokenizer = load(options["folder"])
-    for text, found in zip(texts, tag(model, tokenizer, texts, options["truncate"]), strict=True):
+    tagged = tag(model, tokenizer, texts, options["truncate"])
+    say_cut(tokenizer, texts, model.config.block_size)
+    for text, found in zip(texts, tagged, strict=True):
         if options["json"]:
             words, tags = [word for word, _ in found], [label for _, label in found]
             print(json.dumps({"text": text, "words": words, "tags": tags}, ensure_ascii=False))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from minigpt.commands.inputs import add_texts, given_texts
+from minigpt.commands.inputs import add_texts, given_texts, say_cut
 from minigpt.errors import UserError
 
 if TYPE_CHECKING:
@@ -73,16 +72,13 @@ def _words(model: Module, tokenizer: Tokenizer, texts: list[str], options: dict[
     return ({"text": word, "similarity": round(cosine, 6)} for word, cosine in found)
 
 
-def _texts(model: Module, tokenizer: Tokenizer, texts: list[str], options: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    from minigpt.embed import encoder, nearest, vectors_of
-    from minigpt.texts import encode_texts
+def _texts(model: Any, tokenizer: Tokenizer, texts: list[str], options: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    from minigpt.embed import nearest, sentence_vectors
 
-    bert, query = encoder(model), options["similar_to"]
+    query = options["similar_to"]
     asked = texts if query is None else [*texts, query]
-    encoded, cut = encode_texts(tokenizer, asked, bert.config.block_size, options["truncate"])
-    if cut:
-        print(f"minigpt: {cut} of {len(asked)} texts were cut to {bert.config.block_size} tokens", file=sys.stderr)
-    vectors = vectors_of(bert, encoded, options["pooling"], options["batch_size"])
+    vectors = sentence_vectors(model, tokenizer, asked, options["pooling"], options["truncate"], options["batch_size"])
+    say_cut(tokenizer, asked, model.config.block_size)
     if query is None:
         yield from _vectors(texts, vectors)
     else:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minigpt.errors import UserError
+
+if TYPE_CHECKING:
+    from minigpt.tokenizer import Tokenizer
 
 LARGEST_FILE = 16 << 20  # bytes
 
@@ -25,6 +29,13 @@ def given_texts(options: dict[str, Any]) -> list[str]:
     if options["file"] is not None:
         raise UserError(f"texts come as arguments or from --file {options['file']}, not both")
     return options["texts"]
+
+
+def say_cut(tokenizer: Tokenizer, texts: Sequence[str], length: int, control: bool = False) -> None:
+    """Say on standard error how many texts are longer than `length` tokens, and were cut."""
+    cut = sum(len(tokenizer.encode_pair(text, control=control)) > length for text in texts)
+    if cut:
+        print(f"minigpt: {cut} of {len(texts)} texts were cut to {length:,} tokens", file=sys.stderr)
 
 
 def read_lines(name: str, what: str) -> list[str]:

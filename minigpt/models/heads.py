@@ -49,8 +49,10 @@ class MaskedLM(Module):
         initialise(self.dense, rng)
         self.astype(dtype)
 
-    def forward(self, ids: Any, segments: Any = None, mask: Any = None, rng: Rng = None) -> Tensor:
-        return self._logits(self.bert(ids, segments, mask, rng))
+    def forward(self, ids: Any, segments: Any = None, mask: Any = None, rng: Rng = None, where: Any = None) -> Tensor:
+        """(B, T) -> (B, T, V), or (n, V) if logits are wanted only at the n places `where`, an index of (B, T)."""
+        x = self.bert(ids, segments, mask, rng)
+        return self._logits(x if where is None else x[where])
 
     def _logits(self, x: Tensor) -> Tensor:
         x = self.ln(ACTIVATIONS[self.config.activation](self.dense(x)))
@@ -59,7 +61,7 @@ class MaskedLM(Module):
     def loss(self, ids: Any, targets: Any, segments: Any = None, mask: Any = None, rng: Rng = None) -> Tensor:
         """Targets (B, T).  Logits are made only where there is a target."""
         where = np.nonzero(_targets(targets, mask) != IGNORED)
-        return tg.cross_entropy(self._logits(self.bert(ids, segments, mask, rng)[where]), np.asarray(targets)[where])
+        return tg.cross_entropy(self(ids, segments, mask, rng, where), np.asarray(targets)[where])
 
 
 class SequenceClassifier(Head):

@@ -12,8 +12,7 @@ TEXTS = ["a b", "a", "a b c d e", ("a", "b c"), "e d c"]
 
 def test_batches_hold_each_text_once_the_longest_first():
     tokenizer = word_tokenizer("abcde")
-    encoded, cut = encode_texts(tokenizer, TEXTS, 12)
-    assert cut == 0
+    encoded = encode_texts(tokenizer, TEXTS, 12)
     found = list(batches(encoded, 2))
     assert [list(batch.rows) for batch in found] == [[2, 3], [4, 0], [1]]
     assert [batch.ids.shape for batch in found] == [(2, 7), (2, 5), (1, 3)]
@@ -25,7 +24,7 @@ def test_batches_hold_each_text_once_the_longest_first():
 
 
 def test_two_texts_are_two_segments():
-    encoded, _ = encode_texts(word_tokenizer("abcde"), [("a b", "c")], 12)
+    encoded = encode_texts(word_tokenizer("abcde"), [("a b", "c")], 12)
     assert list(encoded[0].segments) == [0, 0, 0, 0, 1, 1]
 
 
@@ -33,12 +32,11 @@ def test_no_texts_make_no_batches():
     assert list(batches([], 4)) == []
 
 
-def test_texts_that_are_too_long_are_refused_or_cut_and_counted():
+def test_texts_that_are_too_long_are_refused_or_cut():
     tokenizer = word_tokenizer("abcde")
     with pytest.raises(UserError, match="text 3 has 7 tokens, but the model reads 5 at most"):
         encode_texts(tokenizer, TEXTS, 5)
-    encoded, cut = encode_texts(tokenizer, TEXTS, 5, truncate=True)
-    assert cut == 2
+    encoded = encode_texts(tokenizer, TEXTS, 5, truncate=True)
     assert [len(tokens) for tokens in encoded] == [4, 3, 5, 5, 5]
     np.testing.assert_array_equal(encoded[2].ids[1:-1], tokenizer.encode("a b c"))
 
