@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import tensorgrad as tg
-from minigpt.errors import UserError
+from minigpt.errors import MinigptError, UserError
 from minigpt.models.gpt import GPT
 from minigpt.sources import END, Source
 from minigpt.tokenizer import Tokenizer
@@ -67,13 +67,15 @@ def encode(source: Source, tokenizer: Tokenizer) -> np.ndarray:
 def evaluate(
     model: GPT, tokenizer: Tokenizer, ids: np.ndarray, progress: Callable[[int], object] = lambda tokens: None
 ) -> Evaluation:
-    """Score ids (n,), n >= 2; `progress` is told how many tokens were scored each time."""
+    """Score ids (n,), n >= 2; `progress` is told how many tokens were scored each time. MinigptError at logits that are nan."""
     model.eval()
     surprise, confidence, hits, top5, entropy = [], [], [], [], 0.0
     with tg.no_grad():
         for logits, targets in _scored(model, ids):
             log_p = tg.log_softmax(tg.tensor(logits.astype(np.float64))).numpy()  # (n, V)
             chosen = log_p[np.arange(len(targets)), targets]
+            if np.isnan(chosen).any():
+                raise MinigptError("the model produced logits that are not numbers; its weights may be damaged")
             surprise.append(-chosen)
             confidence.append(np.exp(log_p.max(axis=-1)))
             hits.append(log_p.argmax(axis=-1) == targets)

@@ -105,6 +105,7 @@ def picture(statistics: Statistics, pieces: Sequence[str], title: str) -> str:
         known = [value if value > 0 else math.nan for value in statistics.information]  # else it is less than its error
         right.semilogy(distances, known, color="#d9641a", marker="o", ms=4, lw=1.2)
         right.set(xlabel="distance between two tokens", ylabel="mutual information (bits)", title="How far the text remembers")
+        right.set_xlim(0, len(distances) + 1)
         for axes in (left, right):
             axes.grid(alpha=0.25, which="both")
             axes.spines[["top", "right"]].set_visible(False)

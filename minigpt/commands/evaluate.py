@@ -16,9 +16,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of the command, besides the model's folder."""
     parser.add_argument("--data", required=True, metavar="FILE", help="text, in any form that train reads")
     parser.add_argument("--field", default="text", metavar="KEY", help="key of the text in JSON lines (default: text)")
-    parser.add_argument("--surprise", action="store_true", help="show the text, each token coloured by its surprise in bits")
+    printed = parser.add_mutually_exclusive_group()
+    printed.add_argument("--surprise", action="store_true", help="show the text, each token coloured by its surprise in bits")
     parser.add_argument("--html", metavar="FILE.html", help="write the coloured text as a page")
-    parser.add_argument("--json", action="store_true", help="print the figures as one JSON object")
+    printed.add_argument("--json", action="store_true", help="print the figures as one JSON object")
 
 
 def run(options: dict[str, Any]) -> int:

@@ -54,7 +54,7 @@ def test_evaluation_as_a_table_json_colours_and_page(command, trained, text_file
     assert 0 < figures["nats_per_token"] < math.log(30) and figures["top1"] <= figures["top5"] <= 1
 
 
-@pytest.mark.parametrize("arguments", [["--data", "none"], ["--html", "x.html"]])
+@pytest.mark.parametrize("arguments", [["--data", "none"], ["--html", "x.html"], ["--data", "a", "--surprise", "--json"]])
 def test_mistakes_are_one_sentence(command, trained, arguments):
     code, _, err = command("evaluate", trained, *arguments)
     assert code == 2 and err.startswith("minigpt: ") and err.count("\n") == 1

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tensorgrad as tg
-from minigpt.errors import UserError
+from minigpt.errors import MinigptError, UserError
 from minigpt.evaluate import _scored, calibration_error, encode, evaluate
 from minigpt.lossless import byte_tokenizer, char_tokenizer
 from minigpt.models.gpt import GPT, GPTConfig
@@ -73,6 +73,14 @@ def test_calibration():
     assert calibration_error(confidence, np.arange(1000) < 500) == pytest.approx(0.25)
     both = np.concatenate([np.full(100, 0.05), np.full(300, 1.0)])
     assert calibration_error(both, np.concatenate([np.ones(100), np.zeros(300)])) == pytest.approx((95 + 300) / 400)
+
+
+def test_a_model_of_nan_is_said():
+    model = GPT(GPTConfig(vocab_size=3, block_size=4, n_layer=1, n_head=1, n_embd=4), np.random.default_rng(0))
+    model.ln_f.bias.data = np.full(4, np.nan, np.float32)
+    with pytest.raises(MinigptError, match="not numbers") as caught:
+        evaluate(model, char_tokenizer("abc"), np.arange(9) % 3)
+    assert caught.value.exit_code == 1
 
 
 def test_texts_too_short_or_strange(tmp_path):
