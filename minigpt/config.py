@@ -66,6 +66,7 @@ class TrainConfig:
     )
     vocab_size: int = option(2048, "number of tokens that a tokenizer other than char and bytes learns", "[256, 2097152]")
     lowercase: bool = option(False, "let wordpiece, unigram or words see small letters only")
+    whole_words: bool = option(False, "let bert hide all of a word, or none of it")
     sampling: Literal["random", "epoch"] = option("random", "windows at random places, or each once an epoch, shuffled")
     n_layer: int = option(4, "transformer blocks", "[1, 1000]")
     n_head: int = option(4, "attention heads; must divide n_embd", "[1, 65536]")
@@ -115,6 +116,10 @@ class TrainConfig:
         assert self.min_lr is not None and self.warmup_steps is not None
         if self.n_embd % self.n_head:
             raise UserError(f"n_embd {self.n_embd} is not divisible by n_head {self.n_head}")
+        if self.model != "gpt" and not self.bias:
+            raise UserError(f"a model without biases can be asked for with gpt only: {self.model} has those of its paper")
+        if self.whole_words and self.model != "bert":
+            raise UserError(f"whole_words is about what a bert is not shown, so it cannot be given for {self.model}")
         if self.lowercase and self.tokenizer in ("char", "bytes", "bpe"):
             raise UserError(f"lowercase is for wordpiece, unigram and words: {self.tokenizer} gives back exactly the text")
         if self.min_lr > self.learning_rate:

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from minigpt.models.gpt import GPT
+from tensorgrad.nn import Module
 
 
-def weights(model: GPT) -> dict[str, np.ndarray]:
+def weights(model: Module) -> dict[str, np.ndarray]:
     """Every parameter's values as they are now, by name; later steps leave them as they are."""
     return {name: p.data for name, p in model.named_parameters()}
 
 
-def layers(model: GPT, before: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
+def layers(model: Module, before: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
     """For each layer, the norm of its gradient and |change| / |weights| since `before` (a good pace is about 1e-3)."""
     sums: dict[str, np.ndarray] = {}
     for name, p in model.named_parameters():
@@ -32,9 +32,10 @@ def layers(model: GPT, before: Mapping[str, np.ndarray]) -> dict[str, dict[str, 
 
 
 def layer_of(parameter: str) -> str:
-    """ "h.3" of "h.3.attn.c_attn.weight", "wte" of "wte.weight"."""
+    """ "h.3" of "h.3.attn.c_attn.weight", "bert.h.3" of "bert.h.3.ln_1.bias", "wte" of "wte.weight"."""
     parts = parameter.split(".")
-    return ".".join(parts[:2]) if len(parts) > 1 and parts[1].isdigit() else parts[0]
+    block = next((i for i, part in enumerate(parts) if part.isdigit()), None)
+    return ".".join(parts[:-1] or parts) if block is None else ".".join(parts[: block + 1])
 
 
 def memory() -> float | None:

@@ -96,18 +96,24 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def summary(losses: Mapping[str, float], tokens_per_character: float) -> Table:
-    """Losses in nats per token, as a table with perplexity and bits per character; the best comes first."""
+def summary(losses: Mapping[str, float], tokens_per_character: float | None) -> Table:
+    """Losses in nats per token, as a table with perplexity and, if they can be known, bits per character; the best first."""
     table = Table(title="Validation", title_justify="left")
-    for heading in ("model", "nats per token", "perplexity", "bits per character"):
+    for heading in ("model", "nats per token", "perplexity", "bits per character")[: 3 if tokens_per_character is None else 4]:
         table.add_column(heading, justify="left" if heading == "model" else "right")
     for name, loss in sorted(losses.items(), key=lambda item: item[1]):
-        bits = loss * tokens_per_character / math.log(2)
+        bits = [] if tokens_per_character is None else [f"{loss * tokens_per_character / math.log(2):.3f}"]
         perplexity = f"{math.exp(loss):,.2f}" if loss < 700 else "inf"
-        table.add_row(name, f"{loss:.4f}", perplexity, f"{bits:.3f}", style="bold" if name == "this model" else None)
+        table.add_row(name, f"{loss:.4f}", perplexity, *bits, style="bold" if name == "this model" else None)
     return table
 
 
-def next_command(folder: str, prompt: str) -> str:
-    """What to type after training."""
-    return f"minigpt generate {shlex.quote(folder)} --prompt {shlex.quote(prompt)}"
+def next_command(model: str, folder: str, text: str) -> str:
+    """What to type after training a gpt, bert or t5; `text` is a word that it knows, or one with a gap."""
+    match model:
+        case "bert":
+            return f"minigpt fill-mask {shlex.quote(folder)} {shlex.quote(text)}"
+        case "t5":
+            return f"minigpt finetune {shlex.quote(folder)} --task seq2seq --data FILE"
+        case _:
+            return f"minigpt generate {shlex.quote(folder)} --prompt {shlex.quote(text)}"

@@ -12,24 +12,29 @@ from minigpt.config import TrainConfig
 from minigpt.data import Corpus
 from minigpt.errors import UserError
 from minigpt.files import write_whole
-from minigpt.models.gpt import GPT
 from minigpt.statistics import measure
+from tensorgrad.nn import Module
 
 NAME = "run.json"
 Facts = dict[str, Any]
 
 
-def describe(config: TrainConfig, corpus: Corpus, model: GPT) -> Facts:
+def describe(config: TrainConfig, corpus: Corpus, model: Module) -> Facts:
     """The facts known when training begins."""
     c = config
     return {
         "name": Path(corpus.name).name,
-        "model": f"{sum(p.size for p in model.parameters()):,} parameters: n_layer {c.n_layer}, n_head {c.n_head}, "
+        "model": f"{c.model}, {sum(p.size for p in model.parameters()):,} parameters: n_layer {c.n_layer}, n_head {c.n_head}, "
         f"n_embd {c.n_embd}, block_size {c.block_size}",
         "max_steps": c.max_steps,
-        "tokens_per_character": len(corpus.validation) / corpus.validation_characters,
+        "tokens_per_character": tokens_per_character(config, corpus),
         "settings": dataclasses.asdict(c),
     }
+
+
+def tokens_per_character(config: TrainConfig, corpus: Corpus) -> float | None:
+    """Of the validation text; None for a model that does not predict every token, whose loss is no code length."""
+    return len(corpus.validation) / corpus.validation_characters if config.model == "gpt" else None
 
 
 def conclude(facts: Facts, corpus: Corpus, baselines: dict[str, float], energy: str) -> Facts:

@@ -12,7 +12,7 @@ from minigpt.config import TrainConfig
 from minigpt.errors import UserError
 from minigpt.files import remove_temporaries
 from minigpt.lock import locked
-from minigpt.models.gpt import GPT
+from tensorgrad.nn import Module
 
 DEFAULT = TrainConfig().out
 
@@ -52,7 +52,7 @@ def opened(out: Path, resume: bool) -> Iterator[None]:
         yield
 
 
-def check_space(out: Path, model: GPT, keep_last: int) -> list[str]:
+def check_space(out: Path, model: Module, keep_last: int) -> list[str]:
     """UserError if not even one checkpoint fits on the disk, a warning if not all that are to be kept do."""
     weights = 4 * sum(p.size for p in model.parameters())
     one = 3 * weights + (1 << 20)  # weights and two moments, and the rest

@@ -12,13 +12,13 @@ import numpy as np
 
 import tensorgrad as tg
 from minigpt.errors import UserError
-from minigpt.models.gpt import GPT
+from tensorgrad.nn import Module
 
 UNKNOWN = "no single op is at fault: it is the sum of finite numbers that overflows"
 SPIKE, REMEMBERED, NEEDED = 10.0, 50, 10  # times the median; steps whose norms are remembered; and needed to judge
 
 
-def explain(model: GPT, replay: Callable[[], Any]) -> str:
+def explain(model: Module, replay: Callable[[], Any]) -> str:
     """Where the first number that is not finite comes from: a weight, or an op, its module and the place in its result.
 
     `replay` does the step's forward and backward passes again.

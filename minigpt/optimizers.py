@@ -10,7 +10,7 @@ import numpy as np
 import tensorgrad as tg
 from minigpt.config import TrainConfig
 from minigpt.errors import UserError
-from minigpt.models.gpt import GPT
+from tensorgrad.nn import Module
 
 _SLOTS = {  # what each rule remembers of a parameter
     tg.optim.AdamW: {"step", "exp_avg", "exp_avg_sq"},
@@ -22,7 +22,7 @@ _SLOTS = {  # what each rule remembers of a parameter
 }
 
 
-def build(config: TrainConfig, model: GPT) -> list[tg.optim.Optimizer]:
+def build(config: TrainConfig, model: Module) -> list[tg.optim.Optimizer]:
     """The optimizers that together move every parameter once; decay is on matrices only."""
     groups = tg.optim.decay_groups(model, config.weight_decay)
     lr, betas = config.learning_rate, (config.beta1, config.beta2)
@@ -43,8 +43,9 @@ def build(config: TrainConfig, model: GPT) -> list[tg.optim.Optimizer]:
 
 def _muon(config: TrainConfig, groups: list[dict[str, Any]]) -> list[tg.optim.Optimizer]:
     """Muon for the matrices of the blocks, scaled so that AdamW's rates suit it; AdamW for embeddings, biases and gains."""
-    matrices = [(name, p) for name, p in groups[0]["params"] if name.startswith("h.")]
-    groups[0]["params"] = [(name, p) for name, p in groups[0]["params"] if not name.startswith("h.")]
+    inside = lambda name: ".h." in f".{name}"
+    matrices = [(name, p) for name, p in groups[0]["params"] if inside(name)]
+    groups[0]["params"] = [(name, p) for name, p in groups[0]["params"] if not inside(name)]
     settings: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
     muon = tg.optim.Muon(matrices, momentum=config.beta1, adjust_lr_fn="match_rms_adamw", **settings)
     return [muon, tg.optim.AdamW(groups, lr=config.learning_rate, betas=(config.beta1, config.beta2))]

@@ -51,10 +51,9 @@ def _figures(records: Sequence[Record], facts: Mapping[str, Any]) -> str:
     boxes = [("step", f"{records[-1]['step']:,}")] if records else []
     if evaluated:
         loss = min(r["val_loss"] for r in evaluated)
-        boxes += [
-            ("lowest validation loss, nats a token", f"{loss:.4f}"),
-            ("bits a character", f"{loss * facts['tokens_per_character'] / math.log(2):.3f}"),
-        ]
+        boxes.append(("lowest validation loss, nats a token", f"{loss:.4f}"))
+        if facts["tokens_per_character"] is not None:
+            boxes.append(("bits a character", f"{loss * facts['tokens_per_character'] / math.log(2):.3f}"))
     if records:
         boxes += [
             ("tokens a second, at the end", f"{records[-1]['tokens_per_second']:,.0f}"),
@@ -65,12 +64,14 @@ def _figures(records: Sequence[Record], facts: Mapping[str, Any]) -> str:
 
 def _charts(records: Sequence[Record], facts: Mapping[str, Any]) -> str:
     evaluated = [r for r in records if r["val_loss"] is not None]
+    known = facts["tokens_per_character"] is not None
+    bits = [("Bits a character on the validation text", lambda a: _bits(a, evaluated, facts))] if known else []
     charts = [
         (
-            "Loss in nats a token; dashed, the Markov models and the uniform distribution",
+            "Loss in nats a token; dashed, counting and the uniform distribution",
             lambda a: _losses(a, records, evaluated, facts),
         ),
-        ("Bits a character on the validation text", lambda a: _bits(a, evaluated, facts)),
+        *bits,
         ("Learning rate", lambda a: _line(a, records, "lr")),
         ("Norm of the whole gradient, before clipping", lambda a: _line(a, records, "grad_norm", log=True)),
         ("Norm of the gradient by layer", lambda a: _layers(a, evaluated, "grad_norm")),
@@ -142,12 +143,14 @@ def _layers(axes: Any, evaluated: Sequence[Record], key: str) -> None:
 def _comparison(records: Sequence[Record], facts: Mapping[str, Any]) -> str:
     evaluated = [r["val_loss"] for r in records if r["val_loss"] is not None]
     losses = dict(facts["baselines"]) | ({"this model": evaluated[-1]} if evaluated else {})
-    scale = facts["tokens_per_character"] / math.log(2)
+    density = facts["tokens_per_character"]
+    bits = lambda loss: "" if density is None else f'<td class="n">{loss * density / math.log(2):.3f}'
     rows = "".join(
-        f'<tr><td>{name}<td class="n">{loss:.4f}<td class="n">{math.exp(min(loss, 700)):,.2f}<td class="n">{loss * scale:.3f}'
+        f'<tr><td>{name}<td class="n">{loss:.4f}<td class="n">{math.exp(min(loss, 700)):,.2f}{bits(loss)}'
         for name, loss in sorted(losses.items(), key=lambda item: item[1])
     )
-    head = '<tr><th>model<th class="n">nats a token<th class="n">perplexity<th class="n">bits a character'
+    head = '<tr><th>model<th class="n">nats a token<th class="n">perplexity'
+    head += "" if density is None else '<th class="n">bits a character'
     return f'<div class="wide"><table>{head}{rows}</table></div>'
 
 

@@ -16,8 +16,10 @@ from minigpt.errors import UserError
 from minigpt.trainer import Trainer
 
 FIXED = (
+    "model",
     "tokenizer",
     "vocab_size",
+    "lowercase",
     "n_layer",
     "n_head",
     "n_embd",

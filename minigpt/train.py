@@ -19,21 +19,23 @@ import numpy as np
 
 import tensorgrad as tg
 from minigpt import checkpoint, diagnostics, facts, folder, parallel, resume, snapshots, tensorfile
-from minigpt.baselines import markov_losses
 from minigpt.config import TrainConfig
-from minigpt.data import Corpus, load_corpus, windows
+from minigpt.data import Corpus, load_corpus
 from minigpt.display import Display, next_command, summary
 from minigpt.energy import Footprint, Meter
 from minigpt.errors import Interrupted, TrainingError, UserError
 from minigpt.files import write_whole
 from minigpt.generation.config import GenerationConfig
 from minigpt.generation.text import generate_text
+from minigpt.heldout import baselines, evaluate, held_out
 from minigpt.metrics import MetricsLog
-from minigpt.models.gpt import GPT
+from minigpt.objectives.causal import Causal
+from minigpt.objectives.shown import shown
 from minigpt.plot import loss_svg
+from minigpt.pretraining import objective_of
 from minigpt.report import report
 from minigpt.signals import PIPE, StopRequest
-from minigpt.team import ALONE, Arrays, Team
+from minigpt.team import Arrays, Team
 from minigpt.trainer import Trainer
 from tensorgrad.warmup import warm
 
@@ -45,7 +47,7 @@ FINAL_BATCHES = 10  # the last evaluation uses so many times more batches
 class Result:
     """A finished run: the model, its corpus, the records of metrics.jsonl, and losses by name in nats per token."""
 
-    model: GPT
+    model: Any
     corpus: Corpus
     records: list[dict[str, Any]]
     losses: dict[str, float]
@@ -82,7 +84,7 @@ def train(config: TrainConfig, resumed: bool = False) -> Result:
     with team.first():
         corpus = load_corpus(config)
     with folder.opened(out, resumed):
-        trainer = Trainer(config, corpus.train, corpus.tokenizer.vocab_size, team)
+        trainer = _trainer(config, corpus, team)
         run = Run(config, out, corpus, trainer, resume.fingerprint(corpus))
         notes = _restore(run) if resumed else _place(run)
         notes += folder.check_space(out, trainer.model, config.keep_last)
@@ -110,7 +112,7 @@ def _follow(config: TrainConfig, resumed: bool, team: Team) -> Result:
     """The part of a member that does not lead: the same steps, in silence."""
     with team.first():
         corpus = load_corpus(config)
-    trainer = Trainer(config, corpus.train, corpus.tokenizer.vocab_size, team)
+    trainer = _trainer(config, corpus, team)
     run = Run(config, Path(config.out), corpus, trainer, resume.fingerprint(corpus))
     if resumed:
         _restore(run)
@@ -123,15 +125,19 @@ def _follow(config: TrainConfig, resumed: bool, team: Team) -> Result:
         return Result(trainer.model, corpus, [], {})
 
 
+def _trainer(config: TrainConfig, corpus: Corpus, team: Team) -> Trainer:
+    return Trainer(config, corpus.train, corpus.tokenizer.vocab_size, team, objective_of(config, corpus.tokenizer))
+
+
 def _report(run: Run, records: list[dict[str, Any]], known: facts.Facts, meter: Meter) -> dict[str, float]:
-    """Write what a run leaves to look at; the losses of the model and of the Markov baselines."""
-    corpus, out = run.corpus, run.out
-    baselines = markov_losses(corpus.train, corpus.validation, corpus.tokenizer.vocab_size)
-    write_whole(out / "loss.svg", loss_svg(records, baselines, f"minigpt on {Path(corpus.name).name}"))
-    known = facts.conclude(known, corpus, baselines, str(Footprint(*meter.watts(), records[-1]["seconds"])))
+    """Write what a run leaves to look at; the losses of the model and of the baselines."""
+    corpus, out, config = run.corpus, run.out, run.config
+    counting = baselines(corpus, config, config.eval_batches * FINAL_BATCHES, run.trainer.objective)
+    write_whole(out / "loss.svg", loss_svg(records, counting, f"minigpt on {Path(corpus.name).name}"))
+    known = facts.conclude(known, corpus, counting, str(Footprint(*meter.watts(), records[-1]["seconds"])))
     facts.write(out, known)
     write_whole(out / "report.html", report(records, known))
-    return {"this model": records[-1]["val_loss"], **baselines}
+    return {"this model": records[-1]["val_loss"], **counting}
 
 
 def _steps(run: Run, stop: StopRequest) -> Iterator[dict[str, Any]]:
@@ -145,7 +151,7 @@ def _steps(run: Run, stop: StopRequest) -> Iterator[dict[str, Any]]:
         if due:
             batches = config.eval_batches * (FINAL_BATCHES if last else 1)
             _check_equal(trainer)
-            record["val_loss"] = evaluate(trainer.model, run.corpus, config, batches, team)
+            record["val_loss"] = evaluate(trainer.model, run.corpus, config, batches, team, trainer.objective)
             if not math.isfinite(record["val_loss"]):
                 raise TrainingError(f"the validation loss became {record['val_loss']} at step {trainer.step}; nothing was saved")
             trainer.observe(record["val_loss"])
@@ -173,21 +179,6 @@ def _check_equal(trainer: Trainer) -> None:
     digests = trainer.team.allgather(total.digest())
     if strange := ", ".join(str(rank) for rank, digest in enumerate(digests) if digest != digests[0]):
         raise TrainingError(f"process {strange} has other weights than process 0 after step {trainer.step}; nothing was saved")
-
-
-def evaluate(model: GPT, corpus: Corpus, config: TrainConfig, batches: int, team: Team = ALONE) -> float:
-    """Mean loss in nats per token over evenly spread windows that do not overlap, at most `batches` batches of them."""
-    tokens = corpus.validation
-    block = min(config.block_size, len(tokens) - 1)
-    whole = (len(tokens) - 1) // block
-    count = min(whole, batches * config.batch_size)
-    starts = np.arange(count) * whole // count * block
-    model.eval()
-    total = 0.0
-    with tg.no_grad():
-        for chosen in np.split(starts, range(config.batch_size, count, config.batch_size))[team.rank :: team.size]:
-            total += model.loss(*windows(tokens, chosen, block)).item() * len(chosen)
-    return team.allreduce(total) / count
 
 
 def _place(run: Run) -> list[str]:
@@ -235,10 +226,21 @@ def _contents(run: Run, arrays: Arrays, state: dict[str, Any]) -> Iterator[tuple
 
 
 def _sample(run: Run, tokens: int) -> str:
-    """A text that the model writes now, always from the same random numbers, which training does not use."""
+    """A text that the model writes now, or what it makes of one with gaps; always from the same random numbers."""
+    if not isinstance(run.trainer.objective, Causal):
+        return _guesses(run)
     settings = GenerationConfig(max_new_tokens=tokens, temperature=0.8)
     rng = np.random.default_rng(run.config.seed)
     return "".join(generate_text(run.trainer.model, run.corpus.tokenizer, "", settings, rng))
+
+
+def _guesses(run: Run) -> str:
+    """The likeliest token at each target of the first window that is held out."""
+    run.trainer.model.eval()
+    batch = next(held_out(run.corpus, run.config, 1, run.trainer.objective))
+    with tg.no_grad():
+        logits = run.trainer.model(*(part[:1] for part in batch.inputs)).numpy()[0]
+    return shown(run.corpus.tokenizer, batch.inputs[0][0], batch.targets[0], logits.argmax(axis=-1))
 
 
 def _describe(run: Run) -> str:
@@ -246,7 +248,8 @@ def _describe(run: Run) -> str:
     parameters = sum(parameter.size for parameter in run.trainer.model.parameters())
     return (
         f"{corpus.name}: {len(corpus.train):,} training and {len(corpus.validation):,} validation tokens, vocabulary "
-        f"{corpus.tokenizer.vocab_size:,} ({config.tokenizer})\nmodel: n_layer {config.n_layer}, n_head {config.n_head}, "
+        f"{corpus.tokenizer.vocab_size:,} ({config.tokenizer})\n"
+        f"model: {config.model}, n_layer {config.n_layer}, n_head {config.n_head}, "
         f"n_embd {config.n_embd}, block_size {config.block_size}: {parameters:,} parameters{_shared(run)}"
     )
 
@@ -260,9 +263,10 @@ def _conclude(display: Display, run: Run, losses: dict[str, float]) -> None:
     """The table, a sample, where everything is, and what to type next."""
     console, corpus, trainer = display.console, run.corpus, run.trainer
     console.print()
-    console.print(summary(losses, len(corpus.validation) / corpus.validation_characters))
-    sample = _sample(run, 300)
-    display.say(f"\nA sample at temperature 0.8:\n\n{sample.strip()}\n")
+    console.print(summary(losses, facts.tokens_per_character(run.config, corpus)))
+    gpt = run.config.model == "gpt"
+    title = "A sample at temperature 0.8" if gpt else "What was hidden, and the likeliest guesses"
+    display.say(f"\n{title}:\n\n{_sample(run, 300).strip()}\n")
     if trainer.step < run.config.max_steps:
         display.say(f"Stopped early: {trainer.stale} evaluations without a better validation loss")
     if trainer.best is not None and trainer.best[1] != trainer.step:
@@ -270,4 +274,6 @@ def _conclude(display: Display, run: Run, losses: dict[str, float]) -> None:
         display.say(f"The lowest validation loss, {trainer.best[0]:.4f}, was at step {trainer.best[1]}: {best}")
     files = "config.json, model.safetensors, tokenizer.json, metrics.jsonl, loss.svg, report.html, checkpoints/"
     opening = corpus.tokenizer.decode(corpus.train[: run.config.block_size]).split()
-    display.say(f"Saved in {run.out}: {files}\nNext: {next_command(str(run.out), opening[0] if opening else '')}")
+    word = opening[0] if opening else ""
+    text = word if gpt else f"{word} {next((w for w in corpus.tokenizer.specials if 'MASK' in w), '')}"
+    display.say(f"Saved in {run.out}: {files}\nNext: {next_command(run.config.model, str(run.out), text)}")

@@ -1,8 +1,8 @@
 """The state of a training run and its one move: draw batches, differentiate the loss, clip, step.
 
 All of a run that the next step depends on is in a Trainer, and `state` and `restore` carry it over to another process,
-bit for bit. Independent random streams, from one seed, feed the initial weights, the choice of batches and dropout;
-evaluating and sampling use none of them.
+bit for bit. Independent random streams, from one seed, feed the initial weights, the choice of batches, dropout and what the
+objective leaves to chance; evaluating and sampling use none of them.
 
 The members of a team draw the same batches and compute some rows of each; their gradients are added up before the step.
 """
@@ -23,25 +23,33 @@ from minigpt.batches import EpochWindows, RandomWindows, restore_stream, stream_
 from minigpt.buckets import Buckets
 from minigpt.config import TrainConfig
 from minigpt.errors import TrainingError, UserError
-from minigpt.models.gpt import GPT, GPTConfig
+from minigpt.objectives.causal import Causal
+from minigpt.objectives.objective import IGNORED, Batch, Objective
+from minigpt.pretraining import blocks, model_of, predicted
 from minigpt.schedule import Schedule
 from minigpt.sharding import Shards
 from minigpt.team import ALONE, Team
 
-IGNORED = -100  # a target that does not count
-
-Batch = tuple[np.ndarray, np.ndarray]  # ids and targets, (B, T) each
+CAUSAL = Causal()
 
 
 class Trainer:
     """A model on its way: `step` steps are done; `best` is the lowest validation loss and its step."""
 
-    def __init__(self, config: TrainConfig, tokens: np.ndarray, vocab_size: int, team: Team = ALONE) -> None:
-        init_rng, data_rng, self.dropout_rng = (np.random.default_rng(s) for s in np.random.SeedSequence(config.seed).spawn(3))
-        self.config, self.team = config, team
-        self.model = GPT(model_config(config, vocab_size), init_rng)
+    def __init__(
+        self,
+        config: TrainConfig,
+        tokens: np.ndarray,
+        vocab_size: int,
+        team: Team = ALONE,
+        objective: Objective = CAUSAL,
+    ) -> None:
+        seeds = np.random.SeedSequence(config.seed).spawn(4)
+        init_rng, data_rng, self.dropout_rng, self.noise_rng = (np.random.default_rng(s) for s in seeds)
+        self.config, self.team, self.objective = config, team, objective
+        self.model = model_of(config, vocab_size, objective, init_rng)
         if config.checkpoint_activations:
-            for block in self.model.h:
+            for block in blocks(self.model):
                 block.forward = tg.checkpoint(block.forward)  # type: ignore[method-assign]
         windows: type[RandomWindows] | type[EpochWindows] = EpochWindows if config.sampling == "epoch" else RandomWindows
         self.batches = windows(tokens, config.batch_size, config.block_size, data_rng)
@@ -71,7 +79,7 @@ class Trainer:
         for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
             group["lr"] = lr
         dropout = stream_state(self.dropout_rng)
-        batches = [self.batches.next() for _ in range(self.config.grad_accum)]
+        batches = [self.objective(*self.batches.next(), self.noise_rng) for _ in range(self.config.grad_accum)]
         loss = self._differentiate(batches)
         norm = self._step() if math.isfinite(loss) else math.nan
         record: dict[str, Any] = {"step": self.step, "loss": loss, "val_loss": None, "lr": lr, "grad_norm": norm}
@@ -103,6 +111,7 @@ class Trainer:
             "seconds": time.perf_counter() - self._began,
             "batches": self.batches.state(),
             "dropout": stream_state(self.dropout_rng),
+            "noise": stream_state(self.noise_rng),
             "optimizer_steps": counts,
             "schedule": self.schedule.state(),
             "norms": self.norms.state(),
@@ -120,6 +129,7 @@ class Trainer:
                 self.shards.forget(self.optimizers)
             self.batches.restore(state["batches"])
             restore_stream(self.dropout_rng, state["dropout"])
+            restore_stream(self.noise_rng, state["noise"])
             self.schedule.restore(state["schedule"])
             self.norms.restore(state["norms"])
             self.step, self.bad_steps, self.stale = (_count(state, name) for name in ("step", "bad_steps", "stale"))
@@ -137,13 +147,12 @@ class Trainer:
         """
         self.model.train()
         self.model.zero_grad()
-        targets = sum(int((targets != IGNORED).sum()) for _, targets in batches)
+        targets = sum(int((batch.targets != IGNORED).sum()) for batch in batches)
         buckets = self.buckets if together else None
         total, rng = 0.0, self._dropout_stream()
-        for i, (ids, wanted) in enumerate(batches, 1):
-            rows = self.team.rows(len(ids))
-            logits = self.model(ids[rows], rng=rng)
-            smoothing, wanted = self.config.label_smoothing, wanted[rows]
+        for i, batch in enumerate(batches, 1):
+            logits, wanted = predicted(self.model, batch, self.team.rows(len(batch.targets)), rng)
+            smoothing = self.config.label_smoothing
             loss = tg.cross_entropy(logits, wanted, IGNORED, label_smoothing=smoothing, reduction="sum") / max(targets, 1)
             value = loss.item()
             total += value
@@ -208,16 +217,3 @@ def _number(value: Any) -> float:
     if type(value) not in (int, float) or not math.isfinite(value):
         raise ValueError(f"{value!r} is not a finite number")
     return float(value)
-
-
-def model_config(config: TrainConfig, vocab_size: int) -> GPTConfig:
-    """The shape of the model that the settings ask for."""
-    return GPTConfig(
-        vocab_size=vocab_size,
-        block_size=config.block_size,
-        n_layer=config.n_layer,
-        n_head=config.n_head,
-        n_embd=config.n_embd,
-        dropout=config.dropout,
-        bias=config.bias,
-    )

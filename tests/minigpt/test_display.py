@@ -48,4 +48,6 @@ def test_summary_converts_units():
 
 
 def test_next_command_is_quoted_for_the_shell():
-    assert next_command("a b", "it's") == "minigpt generate 'a b' --prompt 'it'\"'\"'s'"
+    assert next_command("gpt", "a b", "it's") == "minigpt generate 'a b' --prompt 'it'\"'\"'s'"
+    assert next_command("bert", "a b", "to [MASK]") == "minigpt fill-mask 'a b' 'to [MASK]'"
+    assert next_command("t5", "a b", "") == "minigpt finetune 'a b' --task seq2seq --data FILE"

@@ -18,7 +18,8 @@ from minigpt.errors import TrainingError, UserError
 from minigpt.generation.config import GenerationConfig
 from minigpt.generation.text import generate_text
 from minigpt.lossless import char_tokenizer
-from minigpt.trainer import Trainer, model_config
+from minigpt.pretraining import model_config
+from minigpt.trainer import Trainer
 
 MODEL = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
 FILES = {*MODEL, "loss.svg", "report.html", "run.json", "metrics.jsonl", "checkpoints"}

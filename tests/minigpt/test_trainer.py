@@ -11,7 +11,8 @@ from training_runs import largest_difference, trainer_for
 
 from minigpt import optimizers
 from minigpt.errors import UserError
-from minigpt.trainer import IGNORED, Trainer
+from minigpt.objectives.objective import IGNORED, Batch
+from minigpt.trainer import Trainer
 
 RNG = np.random.default_rng(8)
 
@@ -32,8 +33,8 @@ def test_batches_of_unequal_numbers_of_tokens_are_one_batch(smoothing):
     for row, counted in enumerate([8, 1, 0, 3, 8, 8, 2, 5, 8, 0, 7, 1]):
         targets[row, counted:] = IGNORED
     trainer = trainer_for(label_smoothing=smoothing)
-    loss, whole = gradients(trainer, [(ids, targets)])
-    parts = [(ids[a:b], targets[a:b]) for a, b in ((0, 1), (1, 4), (4, 12))]
+    loss, whole = gradients(trainer, [Batch((ids,), targets)])
+    parts = [Batch((ids[a:b],), targets[a:b]) for a, b in ((0, 1), (1, 4), (4, 12))]
     other_loss, accumulated = gradients(trainer, parts)
     assert abs(loss - other_loss) <= 1e-6 * loss
     assert relative(accumulated, whole) <= 1e-6
@@ -68,7 +69,7 @@ def test_recomputed_activations_take_less_memory():
     peaks = []
     for recomputed in (False, True):
         trainer = trainer_for(n_layer=8, n_embd=32, block_size=64, batch_size=16, checkpoint_activations=recomputed)
-        batches = [trainer.batches.next()]
+        batches = [trainer.objective(*trainer.batches.next(), trainer.noise_rng)]
         trainer._differentiate(batches)
         gc.collect()
         tracemalloc.start()
@@ -81,7 +82,7 @@ def test_recomputed_activations_take_less_memory():
 def test_label_smoothing_is_its_definition():
     trainer = trainer_for(label_smoothing=0.3)
     ids, targets = trainer.batches.next()
-    loss = trainer._differentiate([(ids, targets)])
+    loss = trainer._differentiate([Batch((ids,), targets)])
     logits = trainer.model(ids).numpy().astype(np.float64)
     logp = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     wanted = 0.7 * np.eye(11)[targets] + 0.3 / 11
