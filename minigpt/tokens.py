@@ -6,6 +6,7 @@ does not grow with it, except by what the BPE trainer keeps of its different wor
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ import re
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from minigpt.errors import UserError
+from minigpt.lock import locked
 from minigpt.sources import END
 from minigpt.tokenizer import Tokenizer
 from minigpt.tokenizer_file import load_tokenizer
@@ -30,6 +33,8 @@ from minigpt.vocabularies import Vocabulary, learn
 
 VERSION = 2  # of the files' layout
 PLAIN_LINES = 20 << 20  # characters from which the work is announced where there is no terminal
+YOUNG = 60.0  # seconds within which whoever made a folder to work in has locked it
+_WORK = re.compile(r"\.[0-9a-f]{32}\.\w+")
 _JOINT = re.compile(r"\S(?=[ \n])")  # no token of the BPE crosses it
 
 
@@ -69,9 +74,11 @@ def tokenize(text: Text, vocabulary: Vocabulary) -> Tokens:
 
 def _made(folder: Path, text: Text, vocabulary: Vocabulary) -> Tokens:
     """Tokenize into `folder`, which appears whole; one that is damaged is replaced."""
+    _clear(folder.parent)
     work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        _write(work, text, vocabulary)
+        with locked(work):
+            _write(work, text, vocabulary)
         if (made := _read(folder)) is None:  # else another process has just done the same
             shutil.rmtree(folder, ignore_errors=True)
             work.rename(folder)
@@ -82,6 +89,15 @@ def _made(folder: Path, text: Text, vocabulary: Vocabulary) -> Tokens:
         shutil.rmtree(work, ignore_errors=True)
     assert made is not None
     return made
+
+
+def _clear(place: Path) -> None:
+    """Remove what processes that died while they tokenized have left, which may be large."""
+    for work in place.glob(".*"):
+        with contextlib.suppress(OSError, UserError):
+            if _WORK.fullmatch(work.name) and time.time() - work.stat().st_mtime > YOUNG:
+                with locked(work):
+                    shutil.rmtree(work)
 
 
 def cache_folder() -> Path:

@@ -2,12 +2,14 @@
 
 import itertools
 import json
+import os
 
 import numpy as np
 import pytest
 
 from minigpt import sources, tokens
 from minigpt.errors import UserError
+from minigpt.lock import locked
 from minigpt.sources import END, open_source
 from minigpt.tokens import encodable, id_type, tokenize
 from minigpt.vocabularies import Vocabulary
@@ -87,6 +89,20 @@ def test_another_process_may_have_made_it_first(tmp_path, cache, monkeypatch):
     monkeypatch.setattr(tokens, "_write", overtaken)
     assert len(tokenize(source(tmp_path, WORDS), Vocabulary("char", 0)).ids) == len(WORDS)
     assert [path.name[0] != "." for path in cache.iterdir()] == [True]
+
+
+def test_what_a_dead_process_left_is_removed(tmp_path, cache):
+    """Case 203: but not what a living one works in, or has just begun."""
+    dead, held, young, other = (cache / name for name in (f".{'0' * 32}.a", f".{'1' * 32}.b", f".{'2' * 32}.c", ".mine"))
+    for folder in (dead, held, young, other):
+        folder.mkdir(parents=True)
+        (folder / "ids").write_bytes(bytes(100))
+        if folder != young:
+            os.utime(folder, (0, 0))
+    with locked(held):
+        os.utime(held, (0, 0))
+        tokenize(source(tmp_path, WORDS), Vocabulary("char", 0))
+    assert not dead.exists() and all((folder / "ids").exists() for folder in (held, young, other))
 
 
 def test_a_failure_leaves_nothing_behind(tmp_path, cache):
