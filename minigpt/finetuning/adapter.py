@@ -48,7 +48,7 @@ def contents(model: Module, base: str) -> Iterator[tuple[str, bytes]]:
     for name, parts in changes.items():
         a, b = _stored(entries[name], parts, model)
         module = _module(name)
-        tensors[f"{PREFIX}{module}.lora_A.weight"], tensors[f"{PREFIX}{module}.lora_B.weight"] = a, b
+        tensors[_tensor(module, "A")], tensors[_tensor(module, "B")] = a, b
         ranks[module] = len(a)
         scales[module] = next(iter(parts.values())).scale
     parameters = dict(model.named_parameters())
@@ -122,39 +122,50 @@ def load_adapter(model: Module, folder: Path | str) -> None:
         if settings.get(name, supported[-1]) not in supported:
             raise UserError(f"{folder / CONFIG} says {name} {settings[name]!r}, but only {supported[0]!r} is supported")
     stored = tensorfile.read(folder / WEIGHTS)
-    entries, modules, faults = _entries(model), dict(model.named_modules()), []
-    plan: list[tuple[Entry, np.ndarray, np.ndarray, float]] = []
-    whole: list[tuple[Entry, np.ndarray]] = []
+    changes, heads = _matched(stored, model, folder / WEIGHTS)
+    scales = {module: _scale(settings, module, len(stored[_tensor(module, "A")]), folder) for module in changes}
+    for module, entry in changes.items():
+        _adapt(model, entry, stored[_tensor(module, "A")], stored[_tensor(module, "B")], scales[module])
+    parameters = dict(model.named_parameters())
+    for name, entry in heads.items():
+        arrays = entry.row.change.read(stored[name], [*entry.parameters.values()], _config(model))
+        for parameter, value in zip(entry.parameters, arrays, strict=True):
+            parameters[parameter].data = np.ascontiguousarray(value)
+
+
+def _matched(stored: Mapping[str, np.ndarray], model: Module, where: Path) -> tuple[dict[str, Entry], dict[str, Entry]]:
+    """What is changed by its module, and what is replaced by its tensor's name; UserError that lists all that does not fit."""
+    entries, modules = _entries(model), dict(model.named_modules())
+    changes: dict[str, Entry] = {}
+    heads: dict[str, Entry] = {}
+    faults = []
     for name in sorted(stored):
         plain = name.removeprefix(PREFIX)
         module, _, part = plain.rpartition(".lora_")
         entry = entries.get(f"{module}.weight" if module else plain)
-        partner = f"{PREFIX}{module}.lora_{'B' if part == 'A.weight' else 'A'}.weight"
-        if entry is None or (module and not all(isinstance(modules.get(_module(p)), Linear) for p in entry.parameters)):
+        partner = _tensor(module, "B" if part == "A.weight" else "A")
+        if entry is None or (module and not all(type(modules.get(_module(p))) is Linear for p in entry.parameters)):
             faults.append(f"{name} is unexpected")
         elif not module and stored[name].shape != entry.shape(_config(model)):
             faults.append(f"{name} is {stored[name].shape}, not {entry.shape(_config(model))}")
         elif not module:
-            whole.append((entry, stored[name]))
+            heads[name] = entry
         elif partner not in stored:
             faults.append(f"{partner} is missing")
         elif part == "A.weight":
-            a, b = stored[name], stored[partner]
-            shapes = [*entry.parameters.values()]
-            out, into = sum(shape[0] for shape in shapes), shapes[0][1]
-            if a.ndim != 2 or a.shape[1] != into or b.shape != (out, len(a)):
-                faults.append(f"{name} is {a.shape} and {partner} {b.shape}, not (r, {into}) and ({out}, r)")
-            plan.append((entry, a, b, _scale(settings, module, len(a), folder)))
-    if faults or not plan:
-        listed = "; ".join(faults) or "it has no lora_A and lora_B"
-        raise UserError(f"{folder / WEIGHTS} does not fit the model: {listed}")
-    for entry, a, b, scale in plan:
-        _adapt(model, entry, a, b, scale)
-    parameters = dict(model.named_parameters())
-    for entry, array in whole:
-        arrays = entry.row.change.read(array, [*entry.parameters.values()], _config(model))
-        for name, value in zip(entry.parameters, arrays, strict=True):
-            parameters[name].data = np.ascontiguousarray(value)
+            changes[module] = entry
+            faults += _misshaped(name, stored[name].shape, stored[partner].shape, [*entry.parameters.values()])
+    if faults or not changes:
+        raise UserError(f"{where} does not fit the model: {'; '.join(faults) or 'it has no lora_A and lora_B'}")
+    return changes, heads
+
+
+def _misshaped(name: str, a: tuple[int, ...], b: tuple[int, ...], shapes: list[tuple[int, ...]]) -> list[str]:
+    """The fault of A (r, n) and B (m, r), if they have one, m being the sum over several maps."""
+    out, into = sum(shape[0] for shape in shapes), shapes[0][1]
+    if len(a) == 2 and a[0] > 0 and a[1] == into and b == (out, a[0]):
+        return []
+    return [f"{name} is {a} and its lora_B {b}, not (r, {into}) and ({out}, r)"]
 
 
 def _adapt(model: Module, entry: Entry, a: np.ndarray, b: np.ndarray, scale: float) -> None:
@@ -216,6 +227,11 @@ def _entries(model: Module) -> dict[str, Entry]:
 
 def _config(model: Any) -> Any:
     return model.config
+
+
+def _tensor(module: str, part: str) -> str:
+    """The name of A or B of a module."""
+    return f"{PREFIX}{module}.lora_{part}.weight"
 
 
 def _module(parameter: str) -> str:
