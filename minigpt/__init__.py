@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from minigpt.checkpoint import load, save
     from minigpt.classifying import classify
     from minigpt.config import TrainConfig
+    from minigpt.conversation import Conversation
     from minigpt.embed import Words, cosine_similarities, nearest, sentence_vectors
     from minigpt.errors import MinigptError, TrainingError, UserError
     from minigpt.exchange.pretrained import from_pretrained, save_pretrained
@@ -41,6 +42,7 @@ _HOME = {
     "cosine_similarities": "minigpt.embed",
     "nearest": "minigpt.embed",
     "sentence_vectors": "minigpt.embed",
+    "Conversation": "minigpt.conversation",
     "MinigptError": "minigpt.errors",
     "TrainingError": "minigpt.errors",
     "UserError": "minigpt.errors",
@@ -79,6 +81,7 @@ __all__ = [
     "BERTConfig",
     "Bart",
     "BartConfig",
+    "Conversation",
     "GPTConfig",
     "GenerationConfig",
     "MaskedLM",

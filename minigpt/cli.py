@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from minigpt import parallel
-from minigpt.commands import answer, classify, data, embed, evaluate, fill_mask, finetune, generate, translate, verify
+from minigpt.commands import answer, chat, classify, data, embed, evaluate, fill_mask, finetune, generate, translate, verify
 from minigpt.config import TrainConfig, resolve
 from minigpt.errors import Interrupted, MinigptError, UserError
 from minigpt.options import add_flags, suggest
@@ -67,6 +67,7 @@ def _parser() -> Parser:
     for add in (
         _add_train,
         _add_generate,
+        _add_chat,
         _add_finetune,
         _add_classify,
         _add_tag,
@@ -102,6 +103,12 @@ def _add_generate(commands: Any) -> None:
     parser = _command(commands, "generate", generate.run, "write text with a trained model, shown as it is made")
     _add_folder(parser)
     generate.add_flags(parser)
+
+
+def _add_chat(commands: Any) -> None:
+    parser = _command(commands, "chat", chat.run, "talk with a model that was fine-tuned for it")
+    _add_folder(parser)
+    chat.add_flags(parser)
 
 
 def _add_translate(commands: Any) -> None:

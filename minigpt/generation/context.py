@@ -55,6 +55,16 @@ class Context:
         for layer in self._cache or ():
             layer.length = min(layer.length, self._width - 1)
 
+    def reread(self, sequence: Sequence[int]) -> None:
+        """Another sequence in place of the only row's; what both begin with is not read again."""
+        old, new = self.sequences[0], [int(token) for token in sequence]
+        same = next((i for i, pair in enumerate(zip(old, new, strict=False)) if pair[0] != pair[1]), min(len(old), len(new)))
+        self.sequences, self._width = [new], len(new)
+        if any(self._starts):  # what is kept begins later
+            self._cache = None
+        for layer in self._cache or ():
+            layer.length = min(layer.length, same, len(new) - 1)
+
     def select(self, rows: Sequence[int]) -> None:
         """Keep these rows, in this order; a row may be kept several times."""
         if list(rows) == list(range(len(self.sequences))):

@@ -33,7 +33,7 @@ def decode(
     """Yield the tokens that continue each sequence of a context, drawn with its own rng, all rows one step at a time.
 
     A row ends after max_new_tokens, or once whoever receives its tokens has put it into `over`. Sequences are not empty, and
-    the context has room for what is to come; it is used up.
+    the context has room for what is to come. It is left with the rows that ended last.
     """
     starts = [len(sequence) for sequence in context.sequences]
     rows = list(range(len(starts))) if config.max_new_tokens else []
@@ -56,8 +56,9 @@ def decode(
         if guess:
             context.trim()
         if any(ended):
-            context.select([i for i, done in enumerate(ended) if not done])
             rows = [row for row, done in zip(rows, ended, strict=True) if not done]
+            if rows:
+                context.select([i for i, done in enumerate(ended) if not done])
 
 
 def _choose(
