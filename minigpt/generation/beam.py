@@ -108,7 +108,7 @@ class _Search:
         totals = (scores + np.array([beam.total for beam in self.beams], scores.dtype)[:, None]).reshape(-1)
         check(totals.max())
         count = min(2 * self.config.num_beams, totals.size)
-        order = np.argpartition(-totals, count - 1)[:count]
+        order = np.argpartition(totals, totals.size - count)[totals.size - count :]
         order = order[np.lexsort((order, -totals[order]))]
         found = []
         for index in order[totals[order] > -np.inf].tolist():
