@@ -74,7 +74,7 @@ def finetune(base: Path | str, config: FinetuneConfig, console: Console | None =
             results["test"] = measured(model, task, tested) | task.written(model, tested)
         _pictures(out, model, task, tested or held, log.records)
         write_whole(out / RESULTS, json.dumps(results | {"settings": dataclasses.asdict(config)}, indent=2) + "\n")
-        save(model, tokenizer, out, base, config)
+        save(model, task.tokenizer, out, base, config)
     return results
 
 

@@ -10,19 +10,28 @@ import numpy as np
 from minigpt.chat import DEFAULT, Message, checked, render
 from minigpt.errors import UserError
 from minigpt.finetuning.batches import IGNORED, Example
+from minigpt.finetuning.ending import grown, with_end
 from minigpt.finetuning.settings import FinetuneConfig
 from minigpt.finetuning.table import Table
 from minigpt.finetuning.tasks.lm import LanguageModelling, beginning
 from minigpt.tokenizer import Tokenizer
+from tensorgrad.nn import Module
 
 
 class Chat(LanguageModelling):
-    """A dialogue is the text that the tokenizer's chat template makes of it; a tokenizer without one gets the default."""
+    """A dialogue is the text that the tokenizer's chat template makes of it.
+
+    A tokenizer without one gets the default; one without a token that ends a text gets that, and the model a row for it.
+    """
 
     def __init__(self, config: FinetuneConfig, model: Any, tokenizer: Tokenizer) -> None:
-        super().__init__(config, model, tokenizer)
-        if tokenizer.chat_template is None:
-            tokenizer.chat_template = tokenizer.settings["chat_template"] = DEFAULT
+        ending = tokenizer if config.lora_rank else with_end(tokenizer)  # an adapter has no room for a token
+        super().__init__(config, model, ending)
+        if ending.chat_template is None:
+            ending.chat_template = ending.settings["chat_template"] = DEFAULT
+
+    def start(self, model: Any, rng: np.random.Generator) -> Module:
+        return grown(model, self.tokenizer.vocab_size)
 
     def read(self, table: Table) -> list[list[Example]]:
         rows = table.column(self.config.messages_column, "--messages-column")

@@ -10,10 +10,13 @@ import tensorgrad as tg
 from minigpt.chat import DEFAULT
 from minigpt.checkpoint import load
 from minigpt.errors import UserError
+from minigpt.exchange.pretrained import save_pretrained
 from minigpt.finetuning.batches import IGNORED, batch
 from minigpt.finetuning.run import task_of
 from minigpt.finetuning.settings import FinetuneConfig
 from minigpt.finetuning.table import read_table
+from minigpt.lossless import char_tokenizer
+from minigpt.models.gpt import GPT, GPTConfig
 
 
 def made(folder, tmp_path, task, *rows, **settings):
@@ -84,6 +87,22 @@ def test_only_the_words_of_the_assistant_are_learned(gpt, tmp_path):
     learned = [None] * len(text[0]) + [*text[1], end, *text[4]] + [None] * (len(text[2]) - 1) + [*text[3], end, *text[4]]
     assert example.targets.tolist() == [IGNORED if token is None else token for token in learned[1:]]
     assert tokenizer.chat_template is None and task.tokenizer.chat_template == DEFAULT
+
+
+def test_a_model_without_an_end_learns_one(tmp_path):
+    tokenizer = char_tokenizer("user: assistant\n")
+    model = GPT(GPTConfig(tokenizer.vocab_size, 32, 1, 2, 8), np.random.default_rng(0))
+    save_pretrained(model, tmp_path / "base", tokenizer)
+    row = {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "as is"}]}
+    task, grown, (example,) = made(tmp_path / "base", tmp_path, "chat", row)
+    end = tokenizer.vocab_size
+    assert task.tokenizer.end_of_text == end == example.targets[-2] and grown.config.vocab_size == end + 1
+    table = grown.wte.weight.numpy()
+    assert (table[:-1] == model.wte.weight.numpy()).all() and table[-1] == pytest.approx(table[:-1].mean(axis=0))
+    ids = example.ids[None, :5]
+    assert (grown(ids).numpy()[..., :-1] == model.eval()(ids).numpy()).all()
+    task, same, _ = made(tmp_path / "base", tmp_path, "chat", row, lora_rank=1)
+    assert task.tokenizer.end_of_text is None and same.config.vocab_size == end
 
 
 def test_dialogues_without_an_assistant(gpt, tmp_path):
