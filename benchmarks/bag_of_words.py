@@ -14,6 +14,7 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ def read(path: Path) -> list[tuple[str, str]]:
 def features(text: str) -> set[str]:
     """The words of a text and the pairs of neighbours."""
     words = re.findall(r"[a-z']+|[!?]", text.lower())
-    return {*words, *(f"{a} {b}" for a, b in zip(words, words[1:], strict=False))}
+    return {*words, *(f"{a} {b}" for a, b in pairwise(words))}
 
 
 class BagOfWords:

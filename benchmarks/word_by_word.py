@@ -4,7 +4,8 @@
 
 The table t(f | e) of words e and f is IBM's Model 1 (Brown et al. 1993, section 4.1): each word of the target comes from one
 word of the source, any of them alike.  Expectation maximisation, from equal probabilities, takes each pair of words that stand
-in sentences together, N(e, f) = sum over sentences t(f | e) / sum of t(f | e') over e' of the source, and t(f | e) = N(e, f) / N(e).
+in sentences together, N(e, f) = sum over sentences t(f | e) / sum of t(f | e') over e' of the source, and
+t(f | e) = N(e, f) / N(e).
 """
 
 from __future__ import annotations
