@@ -23,9 +23,13 @@ def add_texts(parser: argparse.ArgumentParser, what: str) -> None:
 
 
 def given_texts(options: dict[str, Any]) -> list[str]:
-    """What `add_texts` let the user say; UserError for texts both ways."""
+    """What `add_texts` let the user say; UserError for texts both ways, and for an empty line, whose answer would be missing."""
     if not options["texts"]:
-        return read_lines(options["file"] or "-", "texts")
+        name = options["file"] or "-"
+        lines = read_lines(name, "texts", keep_empty=True)
+        if (empty := next((i for i, line in enumerate(lines, 1) if not line.strip()), None)) is not None:
+            raise UserError(f"line {empty} of {'standard input' if name == '-' else name} is empty: each line must be a text")
+        return lines
     if options["file"] is not None:
         raise UserError(f"texts come as arguments or from --file {options['file']}, not both")
     return options["texts"]
@@ -38,8 +42,11 @@ def say_cut(tokenizer: Tokenizer, texts: Sequence[str], length: int, control: bo
         print(f"minigpt: {cut} of {len(texts)} texts were cut to {length:,} tokens", file=sys.stderr)
 
 
-def read_lines(name: str, what: str) -> list[str]:
-    """The lines of a file, or of standard input for "-", that are not empty; UserError if there are none, or too many bytes."""
+def read_lines(name: str, what: str, keep_empty: bool = False) -> list[str]:
+    """The lines of a file, or of standard input for "-", only those that are not empty unless `keep_empty`.
+
+    UserError if all are empty, or there are too many bytes.
+    """
     try:
         with sys.stdin.buffer if name == "-" else open(Path(name), "rb") as file:
             raw = file.read(LARGEST_FILE + 1)
@@ -51,7 +58,7 @@ def read_lines(name: str, what: str) -> list[str]:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{name} is not UTF-8 text: byte {raw[error.start]:#04x} at offset {error.start}") from None
-    lines = [line.removesuffix("\r") for line in text.split("\n") if line.strip()]
-    if not lines:
+    if not text.strip():
         raise UserError(f"there are no {what} in {name}")
-    return lines
+    lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+    return lines if keep_empty else [line for line in lines if line.strip()]
