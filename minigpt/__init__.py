@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from minigpt.embed import Words, cosine_similarities, nearest, sentence_vectors
     from minigpt.errors import MinigptError, TrainingError, UserError
     from minigpt.exchange.pretrained import from_pretrained, save_pretrained
+    from minigpt.filling import fill_mask
     from minigpt.finetuning.run import finetune
     from minigpt.finetuning.settings import FinetuneConfig
-    from minigpt.filling import fill_mask
     from minigpt.generation.config import GenerationConfig
     from minigpt.generation.text import generate_text, generate_texts
     from minigpt.generation.translate import translate
