@@ -60,5 +60,5 @@ def read_lines(name: str, what: str, keep_empty: bool = False) -> list[str]:
         raise UserError(f"{name} is not UTF-8 text: byte {raw[error.start]:#04x} at offset {error.start}") from None
     if not text.strip():
         raise UserError(f"there are no {what} in {name}")
-    lines = [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+    lines = [line.removesuffix("\r") for line in text.rstrip().split("\n")]
     return lines if keep_empty else [line for line in lines if line.strip()]
