@@ -54,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has had enough; let the last flush go nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return parallel.leave("", 0)
+    except MemoryError as error:
+        return parallel.leave(f"minigpt: there is not enough memory: {error}".rstrip(": "), 1)
     except OSError as error:
         return parallel.leave(f"minigpt: {error.strerror or error}: {error.filename or ''}".rstrip(": "), 1)
     except Exception:

@@ -134,6 +134,16 @@ def test_a_narrow_encoding_and_a_closed_pipe(trained):
     assert (reader.wait(60), errors) == (0, b"")
 
 
+def test_too_little_memory_is_one_sentence(command, text_file, tmp_path, monkeypatch):
+    def fail(*_):
+        raise MemoryError("Unable to allocate 6.00 GiB")
+
+    monkeypatch.setattr("minigpt.train.Trainer", fail)
+    code, _, err = command("train", "--data", text_file, "--out", tmp_path / "m")
+    assert (code, err) == (1, "minigpt: there is not enough memory: Unable to allocate 6.00 GiB\n")
+    assert not (tmp_path / "m").exists()
+
+
 def test_public_names():
     for name in minigpt.__all__:
         assert getattr(minigpt, name).__name__ == name
