@@ -186,6 +186,8 @@ def _scale(settings: Mapping[str, Any], module: str, rank: int, folder: Path) ->
     """alpha / r of a module: an entry of a pattern counts for modules that end in its name."""
     alpha, r = settings.get("lora_alpha", 8), settings.get("r", 8)
     for patterns, what in ((settings.get("alpha_pattern"), "alpha"), (settings.get("rank_pattern"), "rank")):
+        if not isinstance(patterns or {}, dict):
+            raise UserError(f"{folder / CONFIG}: {what}_pattern must be an object, not {patterns!r}")
         for name, value in (patterns or {}).items():
             if f".{module}".endswith(f".{name}"):
                 alpha, r = (value, r) if what == "alpha" else (alpha, value)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 import tensorgrad as tg
-from minigpt.errors import TrainingError
+from minigpt.errors import TrainingError, UserError
 from minigpt.finetuning.batches import Example, batch, shuffled
 from minigpt.finetuning.parameters import groups
 from minigpt.finetuning.settings import FinetuneConfig
@@ -75,6 +75,8 @@ class Loop:
         self.optimizer.zero_grad()
         loss = self.task.loss(self.model, together, drop)
         value = loss.item()
+        if not loss.requires_grad:
+            raise UserError(f"freeze {self.config.freeze} leaves nothing to learn that the task depends on")
         loss.backward()
         norm = self.optimizer.clipped_step(self.config.grad_clip or sys.float_info.max) if math.isfinite(value) else math.nan
         if not math.isfinite(norm):

@@ -21,7 +21,8 @@ def depth(name: str, layers: int) -> int:
 
 
 def freeze(model: Any, which: str) -> None:
-    """Let embeddings, those and the first N layers, or all but the head learn nothing; UserError if there are no N layers."""
+    """Let embeddings, those and the first N layers, or all but the head learn nothing; UserError if there are no N layers, or
+    nothing is left."""
     layers = _layers(model)
     if which == "none":
         return
@@ -31,6 +32,8 @@ def freeze(model: Any, which: str) -> None:
     for name, p in model.named_parameters():
         if depth(name, layers) <= last:
             p.requires_grad = False
+    if not any(p.requires_grad for p in model.parameters()):
+        raise UserError(f"freeze {which} leaves nothing of the model to learn")
 
 
 def groups(model: Module, config: FinetuneConfig) -> list[dict[str, Any]]:

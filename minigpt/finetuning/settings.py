@@ -64,6 +64,9 @@ class FinetuneConfig:
             )
         if self.merge and not self.lora_rank:
             raise UserError("merge needs a lora_rank, as there is nothing to add to the model without")
+        for name, tasks in (("class_weights", ("classify", "tag")), ("pair_column", ("classify", "embed"))):
+            if getattr(self, name) and self.task not in tasks:
+                raise UserError(f"{name} is for the tasks {' and '.join(tasks)}, not {self.task}")
         if self.task == "embed" and self.pair_column is None:
             raise UserError("the task embed needs pair_column, the text that belongs to each text")
         if self.learning_rate is None:

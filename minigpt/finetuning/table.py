@@ -78,10 +78,10 @@ class Table:
 def read_table(path: Path | str) -> Table:
     """The rows of a .tsv, .csv or .jsonl file; UserError, with the line, if it is unreadable, malformed or has none."""
     path = Path(path)
-    if path.suffix not in KINDS:
+    if path.suffix.lower() not in KINDS:
         raise UserError(f"{path} must be a table that ends in {', '.join(KINDS)}, as the ending says how to read it")
     text = _decoded(path)
-    read = {".tsv": _tabs, ".csv": _commas, ".jsonl": _objects}[path.suffix]
+    read = {".tsv": _tabs, ".csv": _commas, ".jsonl": _objects}[path.suffix.lower()]
     rows = list(read(text, path))
     if not rows:
         raise UserError(f"{path} has no rows")

@@ -154,6 +154,7 @@ def test_ours_reads_what_peft_wrote(family, modules, tmp_path):
         ({"peft_type": "IA3"}, "says peft_type 'IA3', but only 'LORA' is supported"),
         ({"use_dora": True}, "says use_dora True, but only False is supported"),
         ({"r": 5}, "says r 5 and lora_alpha 16.0, but transformer.h.0.attn.c_attn has rank 2"),
+        ({"rank_pattern": [3]}, "rank_pattern must be an object"),
         ({"lora_alpha": "much"}, "lora_alpha 'much'"),
     ],
 )

@@ -94,6 +94,12 @@ def test_models_without_that_head(name, model, kind, command, request):
     refused(command(name, request.getfixturevalue(model), "the film", *more), kind, f"minigpt finetune --task {name} makes")
 
 
+def test_nothing_left_to_learn(bert, tables, tmp_path, command):
+    flags = ["--task", "embed", "--pair-column", "pair", "--freeze", "all", "--out", tmp_path / "out"]
+    code, _, err = command("finetune", bert, "--data", tables / "embed.jsonl", *flags)
+    assert code == 2 and "freeze all leaves nothing to learn" in err
+
+
 def test_no_finite_loss(bert, tables, tmp_path, command):
     flags = ["--learning-rate", 1000, "--grad-clip", 0, "--epochs", 100, "--warmup", 0, "--out", tmp_path / "out"]
     code, _, err = command("finetune", bert, "--data", tables / "classify.jsonl", *flags)

@@ -7,6 +7,7 @@ from minigpt.errors import UserError
 from minigpt.finetuning.parameters import depth, freeze, groups
 from minigpt.finetuning.settings import FinetuneConfig
 from minigpt.models.bert import BERTConfig
+from minigpt.models.decoder import Decoder, DecoderConfig
 from minigpt.models.gpt import GPT, GPTConfig
 from minigpt.models.heads import SequenceClassifier
 from minigpt.models.t5 import T5, T5Config
@@ -66,6 +67,11 @@ def test_every_parameter_is_in_one_group_with_its_rate(make):
         for name, p in group["params"]:
             assert group["share"] == 0.5 ** (layers + 1 - depth(name, layers))
             assert group["weight_decay"] == (0.3 if p.ndim >= 2 else 0)
+
+
+def test_nothing_left():
+    with pytest.raises(UserError, match="freeze all leaves nothing of the model to learn"):
+        freeze(Decoder(DecoderConfig(11, 8, 2, 2, 8, tied=True, final_norm=False), np.random.default_rng(0)), "all")
 
 
 def test_what_is_frozen_is_in_no_group():

@@ -35,6 +35,8 @@ def test_the_learning_rate_depends_on_what_is_trained():
         ({"freeze": "some"}, "freeze must be"),
         ({"freeze": "all", "lora_rank": 2}, "freeze all does not go with lora_rank 2"),
         ({"merge": True}, "merge needs a lora_rank"),
+        ({"task": "lm", "class_weights": True}, "class_weights is for the tasks classify and tag, not lm"),
+        ({"task": "tag", "pair_column": "b"}, "pair_column is for the tasks classify and embed, not tag"),
         ({"task": "embed"}, "the task embed needs pair_column"),
     ],
 )
