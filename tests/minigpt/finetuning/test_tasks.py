@@ -38,13 +38,13 @@ def test_classes_weigh_the_inverse_of_how_often_they_occur(bert, tmp_path):
     rows = [{"text": "the film", "label": "a"}] * 3 + [{"text": "the book was dull", "label": "b"}]
     task, model, examples = made(bert, tmp_path, "classify", *rows, class_weights=True)
     assert task.labels == ("a", "b") and task.weights == pytest.approx([4 / (3 * 2), 4 / (1 * 2)])
-    together = batch(examples)
-    log_p = log_softmax(model(together.ids, together.segments, together.mask).numpy())[range(4), together.targets]
+    together = batch(examples[1:])  # over all rows the weights sum to their number, which would hide a wrong mean
+    log_p = log_softmax(model(together.ids, together.segments, together.mask).numpy())[range(3), together.targets]
     weights = task.weights[together.targets]
     assert task.loss(model, together, None).item() == pytest.approx(-(weights * log_p).sum() / weights.sum(), rel=1e-5)
     task.weights = None
     assert task.loss(model, together, None).item() == pytest.approx(-log_p.mean(), rel=1e-5)
-    assert task.measure(model, examples)["loss"] == pytest.approx(-log_p.mean(), rel=1e-5)
+    assert task.measure(model, examples[1:])["loss"] == pytest.approx(-log_p.mean(), rel=1e-5)
 
 
 def test_pairs_are_two_segments(bert, tmp_path):
