@@ -77,13 +77,15 @@ def add_flags(parser: argparse.ArgumentParser, settings: type) -> None:
     for f in dataclasses.fields(settings):
         kind, choices, _ = kinds(settings)[f.name]
         flag, text = "--" + f.name.replace("_", "-"), f.metadata["help"]
-        if f.default is not None:
+        if f.default not in (None, ""):
             text += f" (default: {_shown(f.default)})"
         extra: dict[str, Any] = {"default": argparse.SUPPRESS, "help": text.replace("%", "%%")}
         if kind is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, **extra)
         else:
-            metavar = "{" + ",".join(choices) + "}" if choices else {int: "N", float: "X", str: "PATH"}[kind]
+            metavar = (
+                "{" + ",".join(choices) + "}" if choices else {int: "N", float: "X", str: f.name.rpartition("_")[2].upper()}[kind]
+            )
             parser.add_argument(flag, type=kind, metavar=metavar, **extra)
 
 
