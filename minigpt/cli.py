@@ -10,15 +10,29 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, NoReturn
 
 from minigpt import parallel
-from minigpt.commands import answer, chat, classify, data, embed, evaluate, fill_mask, finetune, generate, translate, verify
-from minigpt.config import TrainConfig, resolve
+from minigpt.commands import (
+    answer,
+    chat,
+    check,
+    classify,
+    data,
+    draw,
+    embed,
+    evaluate,
+    fill_mask,
+    finetune,
+    generate,
+    train,
+    translate,
+    verify,
+    watch,
+)
 from minigpt.errors import Interrupted, MinigptError, UserError
-from minigpt.options import add_flags, suggest
+from minigpt.options import suggest
 
 
 class Parser(argparse.ArgumentParser):
@@ -63,210 +77,56 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise
 
 
+class Command(NamedTuple):
+    """One command: what its help says, its flags besides the model's folder, and what it does."""
+
+    name: str
+    text: str
+    run: Callable[[dict[str, Any]], int]
+    add_flags: Callable[[argparse.ArgumentParser], None] = lambda parser: None
+    folder: bool = True  # whether it works on a model's
+
+
+COMMANDS = (
+    Command("train", "train a model on text, by default on the manual inside Python", train.run, train.add_flags, folder=False),
+    Command("generate", "write text with a trained model, shown as it is made", generate.run, generate.add_flags),
+    Command("chat", "talk with a model that was fine-tuned for it", chat.run, chat.add_flags),
+    Command("finetune", "let a trained model learn a task from a table of examples", finetune.run, finetune.add_flags),
+    Command("classify", "say of what class a text is, with a model fine-tuned for it", classify.run, classify.add_flags),
+    Command(
+        "tag", "say of what kind each word of a text is, with a model fine-tuned for it", classify.run_tag, classify.add_flags
+    ),
+    Command("answer", "answer questions from texts, with a model fine-tuned for it", answer.run, answer.add_flags),
+    Command("translate", "write a text for each text, with an encoder-decoder", translate.run, translate.add_flags),
+    Command("fill-mask", "guess the masked words of a text", fill_mask.run, fill_mask.add_flags),
+    Command("embed", "turn texts or words into vectors, and find which are similar", embed.run, embed.add_flags),
+    Command("watch", "show a training run as it goes on", watch.run),
+    Command("evaluate", "measure how well a model predicts a text", evaluate.run, evaluate.add_flags),
+    Command("draw", "draw the graph of a model", draw.run, draw.add_flags),
+    Command("check", "compare a model's gradients and Hessian-vector products with finite differences", check.run),
+    Command(
+        "verify", "check that a model is equal cached and uncached, batched and single, saved and loaded, and so on", verify.run
+    ),
+)
+DATA = (
+    Command("stats", "count characters and tokens, entropies and mutual information", data.run, data.add_flags, folder=False),
+)
+
+
 def _parser() -> Parser:
-    parser = Parser(prog="minigpt", description="Train, run, draw and check small GPT language models.")
+    parser = Parser(prog="minigpt", description="Train, fine-tune, run, draw and check small language models.")
+    commands = _add(parser, COMMANDS)
+    text = "look at a text before training"
+    _add(commands.add_parser("data", help=text, description=text), DATA)
+    return parser
+
+
+def _add(parser: argparse.ArgumentParser, known: Sequence[Command]) -> Any:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for add in (
-        _add_train,
-        _add_generate,
-        _add_chat,
-        _add_finetune,
-        _add_classify,
-        _add_tag,
-        _add_answer,
-        _add_translate,
-        _add_fill_mask,
-        _add_embed,
-        _add_watch,
-        _add_evaluate,
-        _add_data,
-        _add_draw,
-        _add_check,
-        _add_verify,
-    ):
-        add(commands)
-    return parser
-
-
-def _command(commands: Any, name: str, run: Any, text: str) -> Parser:
-    parser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-    parser.set_defaults(run=run, parser=parser)
-    return parser
-
-
-def _add_train(commands: Any) -> None:
-    parser = _command(commands, "train", _train, "train a model on text, by default on the manual inside Python")
-    parser.add_argument("--config", metavar="FILE", help="TOML or JSON file of settings, named like the flags")
-    parser.add_argument("--resume", metavar="DIR", help="go on with the run in this folder; flags change its settings")
-    add_flags(parser, TrainConfig)
-
-
-def _add_generate(commands: Any) -> None:
-    parser = _command(commands, "generate", generate.run, "write text with a trained model, shown as it is made")
-    _add_folder(parser)
-    generate.add_flags(parser)
-
-
-def _add_chat(commands: Any) -> None:
-    parser = _command(commands, "chat", chat.run, "talk with a model that was fine-tuned for it")
-    _add_folder(parser)
-    chat.add_flags(parser)
-
-
-def _add_translate(commands: Any) -> None:
-    parser = _command(commands, "translate", translate.run, "write a text for each text, with an encoder-decoder")
-    _add_folder(parser)
-    translate.add_flags(parser)
-
-
-def _add_fill_mask(commands: Any) -> None:
-    parser = _command(commands, "fill-mask", fill_mask.run, "guess the masked words of a text")
-    _add_folder(parser)
-    fill_mask.add_flags(parser)
-
-
-def _add_embed(commands: Any) -> None:
-    parser = _command(commands, "embed", embed.run, "turn texts or words into vectors, and find which are similar")
-    _add_folder(parser)
-    embed.add_flags(parser)
-
-
-def _add_finetune(commands: Any) -> None:
-    parser = _command(commands, "finetune", finetune.run, "let a trained model learn a task from a table of examples")
-    _add_folder(parser)
-    finetune.add_flags(parser)
-
-
-def _add_classify(commands: Any) -> None:
-    parser = _command(commands, "classify", classify.run, "say of what class a text is, with a model fine-tuned for it")
-    _add_folder(parser)
-    classify.add_flags(parser)
-
-
-def _add_tag(commands: Any) -> None:
-    parser = _command(
-        commands, "tag", classify.run_tag, "say of what kind each word of a text is, with a model fine-tuned for it"
-    )
-    _add_folder(parser)
-    classify.add_flags(parser)
-
-
-def _add_answer(commands: Any) -> None:
-    parser = _command(commands, "answer", answer.run, "answer questions from texts, with a model fine-tuned for it")
-    _add_folder(parser)
-    answer.add_flags(parser)
-
-
-def _add_watch(commands: Any) -> None:
-    _add_folder(_command(commands, "watch", _watch, "show a training run as it goes on"))
-
-
-def _add_evaluate(commands: Any) -> None:
-    parser = _command(commands, "evaluate", evaluate.run, "measure how well a model predicts a text")
-    _add_folder(parser)
-    evaluate.add_flags(parser)
-
-
-def _add_data(commands: Any) -> None:
-    parser = commands.add_parser("data", help="look at a text before training", description="Look at a text before training.")
-    inside = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    data.add_flags(_command(inside, "stats", data.run, "count characters and tokens, entropies and mutual information"))
-
-
-def _add_draw(commands: Any) -> None:
-    parser = _command(commands, "draw", _draw, "draw the graph of a model")
-    _add_folder(parser)
-    parser.add_argument("--out", required=True, metavar="FILE.svg", help="picture to write")
-    parser.add_argument("--depth", type=int, metavar="D", help="levels of modules to draw (default: as many as can be read)")
-
-
-def _add_check(commands: Any) -> None:
-    text = "compare a model's gradients and Hessian-vector products with finite differences"
-    _add_folder(_command(commands, "check", _check, text))
-
-
-def _add_verify(commands: Any) -> None:
-    text = "check that a model is equal cached and uncached, batched and single, saved and loaded, and so on"
-    _add_folder(_command(commands, "verify", verify.run, text))
-
-
-def _add_folder(parser: Parser) -> None:
-    parser.add_argument("folder", metavar="DIR", help="folder of a trained model")
-
-
-def _train(options: dict[str, Any]) -> int:
-    parallel.share_cores()
-    config_file, resumed = options.pop("config"), options.pop("resume")
-    if resumed is None:
-        config = resolve(options, config_file)
-    else:
-        from minigpt.resume import settings
-
-        config = settings(Path(resumed), options, config_file)
-    parallel.team()
-    from minigpt.train import train
-
-    train(config, resumed=resumed is not None)
-    return 0
-
-
-def _watch(options: dict[str, Any]) -> int:
-    from minigpt.display import Output
-    from minigpt.watch import watch
-
-    watch(Path(options["folder"]), Output())
-    return 0
-
-
-def _draw(options: dict[str, Any]) -> int:
-    if options["depth"] is not None and options["depth"] < 0:
-        raise UserError(f"--depth must be at least 0, not {options['depth']}")
-    import numpy as np
-
-    import tensorgrad as tg
-    from minigpt.checkpoint import load
-
-    model, _ = load(options["folder"])
-    ids = np.zeros((1, min(8, model.config.block_size or 8)), dtype=np.int64)
-    try:
-        tg.render(tg.draw(_end(model, ids), depth=options["depth"]), options["out"])
-    except (ValueError, RuntimeError) as error:
-        raise UserError(f"{error}") from None
-    except OSError as error:
-        raise UserError(f"cannot write {options['out']}: {error.strerror or error}") from None
-    print(f"Drawn in {options['out']}")
-    return 0
-
-
-def _end(model: Any, ids: Any) -> Any:
-    """Where the graph ends: in the loss of a model that continues texts, in what any other gives for texts."""
-    from minigpt.checkpoint import continues
-
-    if continues(model):
-        return model.loss(ids, ids)
-    return model(ids, ids) if hasattr(model, "encode") else model(ids)
-
-
-def _check(options: dict[str, Any]) -> int:
-    from rich.table import Table
-
-    from minigpt.check import check_model
-    from minigpt.checkpoint import load_writer
-    from minigpt.display import Output
-
-    model, _ = load_writer(options["folder"])
-    table = Table(title=f"{options['folder']} in float64, against finite differences", title_justify="left")
-    for heading in ("check", "ours", "reference", "difference", "limit", ""):
-        table.add_column(heading, justify="left" if heading == "check" else "right")
-    console = Output(width=None if sys.stdout.isatty() else 120)
-    failures = 0
-    with console.status("checking (the first time, kernels are compiled)"):
-        lines = list(check_model(model))
-    for line in lines:
-        numbers = (line.ours, line.reference), (line.difference, line.limit)
-        cells = [f"{x:.6e}" for x in numbers[0]] + [f"{x:.0e}" for x in numbers[1]]
-        table.add_row(line.name, *cells, "pass" if line.passed else "FAIL", style=None if line.passed else "bold red")
-        failures += not line.passed
-    console.print(table)
-    print(f"{failures} of {table.row_count} checks failed" if failures else f"all {table.row_count} checks passed")
-    return 1 if failures else 0
+    for command in known:
+        one = commands.add_parser(command.name, help=command.text, description=command.text, allow_abbrev=False)
+        one.set_defaults(run=command.run, parser=one)
+        if command.folder:
+            one.add_argument("folder", metavar="DIR", help="folder of a trained model")
+        command.add_flags(one)
+    return commands
