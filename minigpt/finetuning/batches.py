@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-IGNORED = -100  # a target that does not count
+from minigpt.objectives.objective import IGNORED
+
 POOL = 50  # batches whose rows are sorted by length together
 
 
