@@ -95,13 +95,24 @@ def verses(b: Bench) -> None:
               "--n-head", 6, "--dropout", 0.1, "--max-steps", 300, "--out", b.work / "t5-text")  # fmt: skip
     b.minigpt("finetune", b.work / "t5-text", "--task", "seq2seq", "--data", train, *columns, "--held-out", 0.01,
               "--epochs", 10, "--batch-size", 32, "--learning-rate", 1e-3, "--warmup", 0.05, "--label-smoothing", 0.1,
+              "--judge", 200,
               "--out", b.work / "t5-verses")  # fmt: skip
+    _curve(b.work / "t5-verses" / "metrics.jsonl")
     rows = []
     for name, beams in (("greedy", 1), ("4 beams", 4)):
         found = b.score("t5-verses", "--score", test, *columns, "--num-beams", beams, "--max-new-tokens", 120)
         rows.append([name, f"{found['bleu']:.1f}", f"{found['chrf']:.1f}"])
     print(table(["decoding", "BLEU", "chrF"], rows), "\n", flush=True)
     peer("word_by_word.py", train, test)
+
+
+def _curve(metrics: Path) -> None:
+    """BLEU of the verses held out, as training went on; curves.svg beside the model has it as a picture."""
+    records = [json.loads(line) for line in metrics.read_text().splitlines()]
+    rows = [
+        [f"{r['seconds'] / 60:.1f}", f"{r['val_loss']:.3f}", f"{r['bleu']:.1f}"] for r in records if r["val_loss"] is not None
+    ]
+    print(table(["minutes", "loss held out", "BLEU of 200 held out"], rows), "\n", flush=True)
 
 
 def dialogues(b: Bench) -> None:

@@ -156,8 +156,7 @@ def said(figures: dict[str, float]) -> str:
 
 
 def _pictures(out: Path, model: Any, task: Task, examples: Sequence[Example], records: Sequence[dict[str, Any]]) -> None:
-    shown = task.metric if task.metric != "loss" else "perplexity"
-    write_whole(out / "curves.svg", curves(records, shown, f"fine-tuning to {task.config.task}"))
+    write_whole(out / "curves.svg", curves(records, task.shown, f"fine-tuning to {task.config.task}"))
     with tg.no_grad():
         for name, svg in task.pictures(model, examples).items():
             write_whole(out / name, svg)

@@ -42,6 +42,7 @@ class FinetuneConfig:
     label_smoothing: float = option(0.0, "part of each target that is spread over the vocabulary: seq2seq", "[0, 1)")
     class_weights: bool = option(False, "weigh each class by the inverse of how often it occurs: classify, tag")
     eval_interval: int | None = option(None, "steps between evaluations (default: an epoch)", "[1, 1000000000]")
+    judge: int = option(0, "held-out texts to write and judge at each evaluation, 0 for none: seq2seq", "[0, 1000000]")
     patience: int = option(0, "evaluations without a better result before training stops, 0 to go on", "[0, 1000000]")
     max_length: int | None = option(None, "longest text in tokens (default: what the model can read)", "[1, 1048576]")
     truncate: bool = option(False, "cut texts that are longer, instead of refusing them")

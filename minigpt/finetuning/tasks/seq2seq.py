@@ -61,11 +61,19 @@ class SequenceToSequence(Task):
         for _, batch in by_length(examples, self.config.batch_size, self.pad):
             losses.append((self.loss(model, batch, None).item(), int((batch.targets != IGNORED).sum())))
         loss = mean_loss(losses)
-        return {"loss": loss, "perplexity": math.exp(min(loss, 700))}
+        judged = self._judged(model, examples, self.config.judge) if self.config.judge else {}
+        return {"loss": loss, "perplexity": math.exp(min(loss, 700))} | judged
+
+    @property
+    def shown(self) -> str:
+        return "bleu" if self.config.judge else "perplexity"
 
     def written(self, model: Any, examples: Sequence[Example]) -> dict[str, float]:
-        """Of what is written greedily for JUDGED sources at most, those in even steps through the rows."""
-        chosen = examples[:: -(-len(examples) // JUDGED)]
+        return self._judged(model, examples, JUDGED)
+
+    def _judged(self, model: Any, examples: Sequence[Example], most: int) -> dict[str, float]:
+        """Figures of what is written greedily for `most` sources at most, those in even steps through the rows."""
+        chosen = examples[:: -(-len(examples) // most)]
         longest = 8 + 3 * max(len(example.targets) for example in chosen) // 2
         sources, targets = zip(*(example.source for example in chosen), strict=True)
         settings = GenerationConfig(temperature=0, max_new_tokens=longest)

@@ -52,6 +52,11 @@ class Task(ABC):
     def measure(self, model: Any, examples: Sequence[Example]) -> dict[str, float]:
         """Figures over all examples, "loss" among them."""
 
+    @property
+    def shown(self) -> str:
+        """The figure to draw beside the loss."""
+        return self.metric if self.metric != "loss" else "perplexity"
+
     def classes(self, table: Table) -> list[str] | None:
         """The class of each row, where the same share of each is to be held out."""
         return None

@@ -123,6 +123,14 @@ def test_other_texts(t5, tables, tmp_path):
     assert found["held_out"]["perplexity"] < 1.5 and found["held_out"]["bleu"] > 60 and found["before"]["perplexity"] > 10
 
 
+def test_texts_are_judged_as_training_goes_on(t5, tables, tmp_path):
+    learned(t5, tables, tmp_path, "seq2seq", epochs=40, learning_rate=1e-2, eval_interval=20, judge=3)
+    records = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    seen = [record["bleu"] for record in records if record["val_loss"] is not None]
+    assert seen[0] < 30 and seen[-1] > 60 and len(seen) < len(records)
+    assert "bleu, held out" in (tmp_path / "out" / "curves.svg").read_text()
+
+
 def test_low_rank_changes_are_saved_alone_or_merged(bert, tables, tmp_path, command):
     settings = {"lora_rank": 4, "lora_targets": "all", "epochs": 12, "learning_rate": 2e-2}
     alone = learned(bert, tables, tmp_path, "classify", "alone", **settings)
