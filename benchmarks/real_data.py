@@ -57,7 +57,8 @@ def reviews(b: Bench) -> None:
               "--block-size", 64, "--batch-size", 32, "--max-steps", 3000, "--dropout", 0.1,
               "--out", b.work / "bert")  # fmt: skip
     learn = ("--task", "classify", "--data", train, "--test", test)
-    b.minigpt("finetune", b.work / "bert", *learn, "--epochs", 5, "--learning-rate", 3e-4, "--out", b.work / "bert-reviews")
+    b.minigpt("finetune", b.work / "bert", *learn, "--epochs", 5, "--learning-rate", 3e-4, "--truncate",
+              "--out", b.work / "bert-reviews")  # fmt: skip
     rows = [["BERT of ours, 4 layers, 128 wide", _accuracy(b.results("bert-reviews"))]]
     if b.minilm is not None:
         b.minigpt("finetune", b.minilm, *learn, "--epochs", 3, "--out", b.work / "minilm-reviews")
