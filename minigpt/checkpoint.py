@@ -46,16 +46,20 @@ def load(folder: Path | str) -> tuple[Any, Tokenizer]:
     if folder.is_file():
         from minigpt.exchange import gguf
 
-        return gguf.load(folder)
+        return _fitting(*gguf.load(folder), folder)
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; a model is a folder that minigpt train has written, or a GGUF file")
     base = adapter.base_of(folder)
     if base is None and not has_weights(folder):
         folder = snapshots.newest(folder)[0] or folder
     model: Any = pretrained.from_pretrained(folder) if base is None else adapter.adapt(load(base)[0], folder)
-    tokenizer = load_tokenizer(folder / "tokenizer.json")
+    return _fitting(model, load_tokenizer(folder / "tokenizer.json"), folder)
+
+
+def _fitting(model: Any, tokenizer: Tokenizer, where: Path) -> tuple[Any, Tokenizer]:
+    """Both, if the model knows every token."""
     if tokenizer.vocab_size > model.config.vocab_size:
-        raise UserError(f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, but the model has {model.config.vocab_size}")
+        raise UserError(f"{where}: the tokenizer has {tokenizer.vocab_size} tokens, but the model has {model.config.vocab_size}")
     return model, tokenizer
 
 

@@ -103,6 +103,13 @@ def test_a_file_holds_the_model_and_the_tokenizer(tmp_path, tokenizer, options):
     assert words.chat_template == TEMPLATE and words.special("eos") == tokenizer.specials["<|im_end|>"]
 
 
+def test_tokens_that_the_model_does_not_have_are_refused(tmp_path, tokenizer):
+    model = Decoder(DecoderConfig(tokenizer.vocab_size - 3, 48, 1, 4, 32, n_inner=64), np.random.default_rng(0))
+    path = write(tmp_path / "model.gguf", model, tokenizer)
+    with pytest.raises(UserError, match=f"has {tokenizer.vocab_size} tokens, but the model has {tokenizer.vocab_size - 3}"):
+        minigpt.load(path)
+
+
 @pytest.mark.parametrize(
     "kind", [KINDS.F16, KINDS.BF16, KINDS.Q8_0, KINDS.Q4_0, KINDS.Q4_1, KINDS.Q5_1], ids=lambda kind: kind.name
 )
