@@ -14,6 +14,7 @@ import tensorgrad as tg
 from minigpt.baselines import markov_losses
 from minigpt.config import TrainConfig
 from minigpt.data import Corpus, windows
+from minigpt.errors import UserError
 from minigpt.objectives.causal import Causal
 from minigpt.objectives.objective import IGNORED, Batch, Objective, unigram_loss
 from minigpt.pretraining import predicted
@@ -25,7 +26,10 @@ CAUSAL = Causal()
 def evaluate(
     model: Any, corpus: Corpus, config: TrainConfig, batches: int, team: Team = ALONE, objective: Objective = CAUSAL
 ) -> float:
-    """Mean loss in nats per target over evenly spread windows that do not overlap, at most `batches` batches of them."""
+    """Mean loss in nats per target over evenly spread windows that do not overlap, at most `batches` batches of them.
+
+    UserError if the objective hides none of their tokens.
+    """
     model.eval()
     total, count = 0.0, 0.0
     with tg.no_grad():
@@ -34,7 +38,9 @@ def evaluate(
             count += weight
             if i % team.size == team.rank and weight:
                 total += tg.cross_entropy(*predicted(model, batch), IGNORED).item() * weight
-    return team.allreduce(total) / max(count, 1e-9)
+    if count == 0:
+        raise UserError(f"none of the {len(corpus.validation)} tokens held out is a target: a longer text is needed")
+    return team.allreduce(total) / count
 
 
 def held_out(corpus: Corpus, config: TrainConfig, batches: int, objective: Objective) -> Iterator[Batch]:

@@ -125,6 +125,16 @@ def test_evaluation_is_the_mean_over_all_targets_and_always_the_same(config):
     assert loss == pytest.approx(np.mean(losses), rel=1e-5)
 
 
+def test_nothing_to_predict_among_what_is_held_out_is_one_sentence(tmp_path):
+    """Not a loss of 0."""
+    path = tmp_path / "short.txt"
+    path.write_text("the cat sat on the mat and the dog sat too. " * 12)
+    config = TrainConfig(model="bert", data=str(path), n_layer=1, n_head=1, n_embd=8, block_size=2, batch_size=2, vocab_size=300)
+    trainer, corpus = trainer_for(config)
+    with pytest.raises(UserError, match="none of the 15 tokens held out is a target: a longer text is needed"):
+        evaluate(trainer.model, corpus, config, 10, objective=trainer.objective)
+
+
 def test_logits_only_where_there_is_a_target(config):
     trainer, corpus = trainer_for(config)
     trainer.model.eval()
