@@ -28,12 +28,14 @@ def classify(
 ) -> list[Classified]:
     """The class of each text, or pair of texts.
 
-    UserError for a model that was not made to classify, and for a text that is empty, or longer than the model can read
-    unless `truncate`.
+    UserError for a model that was not made to classify, or has one class only, and for a text that is empty, or longer than
+    the model can read unless `truncate`.
     """
     if not isinstance(model, SequenceClassifier):
         raise UserError(f"a {type(model).__name__} classifies nothing; minigpt finetune --task classify makes a model that does")
     labels = model.config.labels
+    if len(labels) < 2:
+        raise UserError(f"the model has one class only, {labels[0]!r}: what it gives is a score, not the probability of a class")
     encoded = encode_texts(tokenizer, texts, model.config.block_size, truncate)
     probabilities = np.empty((len(texts), len(labels)))
     for batch in batches(encoded, batch_size):

@@ -34,7 +34,7 @@ def encode_texts(
     for i, text in enumerate(texts):
         a, b = (text, None) if isinstance(text, str) else text
         tokens = tokenizer.encode_pair(a, b, control=control)
-        if not len(tokens):
+        if not (tokens.texts >= 0).any():
             raise UserError(f"text {i + 1} is empty")
         if len(tokens) > length:
             if not truncate:

@@ -41,7 +41,9 @@ def test_texts_that_are_too_long_are_refused_or_cut():
     np.testing.assert_array_equal(encoded[2].ids[1:-1], tokenizer.encode("a b c"))
 
 
-def test_a_text_without_tokens_is_refused():
-    tokenizer = word_tokenizer("abc", template=False)
-    with pytest.raises(UserError, match="text 2 is empty"):
-        encode_texts(tokenizer, ["a", ""], 5)
+@pytest.mark.parametrize("template", [True, False])
+def test_a_text_without_tokens_is_refused(template):
+    """Special tokens around nothing are no text."""
+    for nothing in ("", "  ", ("", " ")):
+        with pytest.raises(UserError, match="text 2 is empty"):
+            encode_texts(word_tokenizer("abc", template), ["a", nothing], 5)
