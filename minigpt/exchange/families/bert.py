@@ -31,6 +31,7 @@ FIXED = {
     "is_decoder": (False,),
     "add_cross_attention": (False,),
     "tie_word_embeddings": (True,),
+    "problem_type": (None, "single_label_classification"),  # one of the labels is right, not a number or several
 }
 _LAYER, _OURS = "encoder.layer.{i}", "h.{i}"
 NAMES = (

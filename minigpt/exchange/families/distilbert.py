@@ -1,7 +1,7 @@
 """DistilBERT (Sanh et al. 2019): BERT without segments, which classifies with a map of its own."""
 
 from minigpt.exchange.activations import activation
-from minigpt.exchange.families.bert import ANSWERS, CLASSES
+from minigpt.exchange.families.bert import ANSWERS, CLASSES, FIXED
 from minigpt.exchange.family import Architecture, Family, Row, Setting, labels
 from minigpt.models.bert import BERT, BERTConfig
 from minigpt.models.heads import AnswerExtractor, MaskedLM, SequenceClassifier, TokenClassifier
@@ -40,7 +40,7 @@ FAMILY = Family(
         activation("activation", "gelu"),
         *labels(),
     ),
-    fixed={"tie_word_embeddings": (True,)},
+    fixed={name: FIXED[name] for name in ("tie_word_embeddings", "problem_type")},
     written={"pad_token_id": 0, "initializer_range": 0.02},
     prefix="distilbert.",
     own="bert.",

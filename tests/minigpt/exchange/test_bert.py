@@ -89,6 +89,7 @@ def test_labels_are_written_by_number_and_by_name(tmp_path):
         ({"id2label": {"0": "good", "1": "bad"}}, r"classifier\.weight is float32 \(3, 16\), not float \(2, 16\)"),
         ({"position_embedding_type": "relative_key"}, "only 'absolute' is supported"),
         ({"is_decoder": True}, "is_decoder True, but only False"),
+        ({"problem_type": "multi_label_classification"}, "but only None or 'single_label_classification' is supported"),
         ({"hidden_act": "mish"}, "hidden_act 'mish', but only"),
         ({"num_attention_heads": 3}, "n_embd must be a multiple of n_head"),
     ],
