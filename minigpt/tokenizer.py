@@ -75,8 +75,10 @@ class Tokenizer:
         return {added.content: token for token, added in self.backend.get_added_tokens_decoder().items() if added.special}
 
     def special(self, name: str) -> int | None:
-        """The id of the special token of a name in SPECIAL_NAMES, if there is one."""
-        said = self.settings.get(f"{name}_token")
+        """The id of the special token of a name in SPECIAL_NAMES, if there is one, and the settings do not deny it with null."""
+        said = self.settings.get(f"{name}_token", "")
+        if said is None:
+            return None
         said = said.get("content") if isinstance(said, Mapping) else said
         if isinstance(said, str) and said in self._ids:
             return self._ids[said]

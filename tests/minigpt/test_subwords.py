@@ -172,6 +172,7 @@ def test_what_the_configuration_says_comes_first(tmp_path):
     ours = load_tokenizer(tmp_path / "tokenizer.json")
     end = ours.specials["<|im_end|>"]
     assert ours.special("eos") == ours.special("pad") == ours.end_of_text == end
+    assert ours.special("bos") is None
     assert ours.chat_template == "{{ x }}"
     (tmp_path / "chat_template.jinja").write_text("{{ y }}")
     assert load_tokenizer(tmp_path / "tokenizer.json").chat_template == "{{ y }}"
