@@ -1,4 +1,4 @@
-"""minigpt: train, run and check small GPT language models with tensorgrad.
+"""minigpt: train, fine-tune, run, check and exchange transformers (GPT, BERT, T5 and their kin) with tensorgrad.
 
 The public names are loaded when they are first used, so that `import minigpt` and `minigpt --help` stay instant.
 """
@@ -82,8 +82,10 @@ __all__ = [
     "Bart",
     "BartConfig",
     "Conversation",
+    "FinetuneConfig",
     "GPTConfig",
     "GenerationConfig",
+    "Knowledge",
     "MaskedLM",
     "MinigptError",
     "SequenceClassifier",
@@ -95,16 +97,20 @@ __all__ = [
     "UserError",
     "Words",
     "answer",
+    "classify",
     "cosine_similarities",
     "fill_mask",
+    "finetune",
     "from_pretrained",
     "generate_text",
     "generate_texts",
     "load",
     "nearest",
+    "read_passages",
     "save",
     "save_pretrained",
     "sentence_vectors",
+    "tag",
     "translate",
 ]
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 import tensorgrad as tg
 from minigpt.errors import MinigptError, UserError
-from minigpt.models.gpt import GPT
 from minigpt.sources import END, Source
 from minigpt.tokenizer import Tokenizer
 from minigpt.tokens import encodable
@@ -65,7 +65,7 @@ def encode(source: Source, tokenizer: Tokenizer) -> np.ndarray:
 
 
 def evaluate(
-    model: GPT, tokenizer: Tokenizer, ids: np.ndarray, progress: Callable[[int], object] = lambda tokens: None
+    model: Any, tokenizer: Tokenizer, ids: np.ndarray, progress: Callable[[int], object] = lambda tokens: None
 ) -> Evaluation:
     """Score ids (n,), n >= 2; `progress` is told how many tokens were scored each time. MinigptError at logits that are nan."""
     model.eval()
@@ -104,7 +104,7 @@ def calibration_error(confidence: np.ndarray, correct: np.ndarray) -> float:
     return float(np.abs(gap).sum() / len(confidence))
 
 
-def _scored(model: GPT, ids: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _scored(model: Any, ids: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(logits (n, V), targets (n,)) for every token but the first, in order."""
     block = model.config.block_size
     stride = max(1, block // 2)

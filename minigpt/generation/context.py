@@ -1,10 +1,10 @@
 """What the model has read: token sequences, the window of each that it sees, and a key-value cache over the windows.
 
 Rows of unequal length are padded on the left, so that all end together. While a sequence fits the model's context, its
-window is all of it, and each step runs the model on the new tokens only. Positions are learned, so a full window cannot
-simply be moved: when a sequence outgrows it, its window starts again with the newest half and is read from there
-(`window_start`). Each token is thus predicted from between half and the whole of the context, by a rule that depends on
-nothing but its own sequence: not on the cache, the batch, or what was read before.
+window is all of it, and each step runs the model on the new tokens only. What is kept of a token depends on its position and
+on all before it, so a full window cannot simply be moved: when a sequence outgrows it, its window starts again with the
+newest half and is read from there (`window_start`). Each token is thus predicted from between half and the whole of the
+context, by a rule that depends on nothing but its own sequence: not on the cache, the batch, or what was read before.
 """
 
 from __future__ import annotations
