@@ -69,7 +69,7 @@ class Labelling(Task):
         """With weights w: sum of w l over sum of w."""
         if self.weights is None:
             return tg.cross_entropy(logits, targets, IGNORED)
-        weights = np.where(targets == IGNORED, 0.0, self.weights[targets]).astype(logits.dtype)
+        weights = np.where(targets == IGNORED, 0.0, self.weights[np.maximum(targets, 0)]).astype(logits.dtype)
         return tg.sum(tg.cross_entropy(logits, targets, IGNORED, reduction="none") * weights) / float(weights.sum())
 
     def measure(self, model: Any, examples: Sequence[Example]) -> dict[str, float]:

@@ -67,6 +67,18 @@ def test_a_word_of_several_tokens_is_tagged_at_its_first(gpt, bert, tmp_path):
     assert len(example.ids) == len(tokenizer.encode_pair("the fil film"))
 
 
+def test_tags_weigh_too_and_padding_does_not(bert, tmp_path):
+    rows = [{"text": "the film was dull", "label": "A A A B"}, {"text": "the", "label": "A"}]
+    task, model, examples = made(bert, tmp_path, "tag", *rows, class_weights=True)
+    together = batch(examples)
+    log_p = log_softmax(model(together.ids, together.segments, together.mask).numpy())
+    counted = [(i, j, t) for (i, j), t in np.ndenumerate(together.targets) if t != IGNORED]
+    assert [t for _, _, t in counted] == [0, 0, 0, 1, 0] and task.weights == pytest.approx([5 / (4 * 2), 5 / 2])
+    weights = [task.weights[t] for _, _, t in counted]
+    expected = -sum(w * log_p[place] for w, place in zip(weights, counted, strict=True)) / sum(weights)
+    assert task.loss(model, together, None).item() == pytest.approx(expected, rel=1e-5)
+
+
 def test_a_text_is_predicted_from_its_first_token_to_its_end(gpt, tmp_path):
     task, model, (example,) = made(gpt, tmp_path, "lm", {"text": "the film"})
     _, tokenizer = load(gpt)
