@@ -126,9 +126,9 @@ def answer(
 def span_logits(model: AnswerExtractor, found: Sequence[Window], batch_size: int) -> list[np.ndarray]:
     """(T, 2) for each window."""
     out: list[np.ndarray] = [np.empty(0)] * len(found)
-    for batch in batches([window.tokens for window in found], batch_size):
+    for rows, batch in batches([window.tokens for window in found], batch_size):
         with tg.no_grad():
             logits = model(batch.ids, batch.segments, batch.mask).numpy()
-        for row, scores, mask in zip(batch.rows, logits, batch.mask, strict=True):
+        for row, scores, mask in zip(rows, logits, batch.mask, strict=True):
             out[row] = scores[mask]
     return out

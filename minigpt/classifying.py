@@ -38,9 +38,9 @@ def classify(
         raise UserError(f"the model has one class only, {labels[0]!r}: what it gives is a score, not the probability of a class")
     encoded = encode_texts(tokenizer, texts, model.config.block_size, truncate)
     probabilities = np.empty((len(texts), len(labels)))
-    for batch in batches(encoded, batch_size):
+    for rows, batch in batches(encoded, batch_size):
         with tg.no_grad():
-            probabilities[batch.rows] = tg.softmax(model(batch.ids, batch.segments, batch.mask)).numpy()
+            probabilities[rows] = tg.softmax(model(batch.ids, batch.segments, batch.mask)).numpy()
     return [_ranked(labels, row) for row in probabilities]
 
 

@@ -37,10 +37,10 @@ def sentence_vectors(
     bert = encoder(model)
     encoded = encode_texts(tokenizer, texts, bert.config.block_size, truncate)
     vectors = np.empty((len(encoded), bert.config.n_embd), bert.wte.weight.dtype)
-    for batch in batches(encoded, batch_size):
+    for rows, batch in batches(encoded, batch_size):
         with tg.no_grad():
             x = bert(batch.ids, batch.segments, batch.mask)
-            vectors[batch.rows] = pool(x, batch.mask, pooling).numpy()
+            vectors[rows] = pool(x, batch.mask, pooling).numpy()
     return vectors
 
 

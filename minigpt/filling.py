@@ -40,12 +40,12 @@ def fill_mask(
     encoded = encode_texts(tokenizer, texts, model.config.block_size, truncate, control=True)
     _check(tokenizer, encoded, mask, model.config.block_size)
     found: list[list[list[Guess]]] = [[] for _ in texts]
-    for batch in batches(encoded, batch_size):
+    for rows, batch in batches(encoded, batch_size):
         places = np.nonzero(batch.mask & (batch.ids == mask))
         with tg.no_grad():
             logits = model(batch.ids, batch.segments, batch.mask, where=places)
             probabilities = tg.softmax(logits).numpy()[:, : tokenizer.vocab_size]
-        for row, likely in zip(batch.rows[places[0]], probabilities, strict=True):
+        for row, likely in zip(rows[places[0]], probabilities, strict=True):
             best = np.argsort(-likely, kind="stable")[:count]
             found[row].append(
                 [Guess(int(i), tokenizer.decode([i]).strip() or tokenizer.words[i], float(likely[i])) for i in best]

@@ -35,10 +35,10 @@ def tag(model: Any, tokenizer: Tokenizer, texts: Sequence[str], truncate: bool =
     split = [text.split() for text in texts]
     encoded = encode_texts(tokenizer, [" ".join(words) for words in split], model.config.block_size, truncate)
     out: list[Tagged] = [[] for _ in texts]
-    for batch in batches(encoded, batch_size):
+    for rows, batch in batches(encoded, batch_size):
         with tg.no_grad():
             best = model(batch.ids, batch.segments, batch.mask).numpy().argmax(axis=-1)
-        for labels, row in zip(best, batch.rows, strict=True):
+        for labels, row in zip(best, rows, strict=True):
             tags = [model.config.labels[label] for label in labels[first_tokens(split[row], encoded[row])]]
             out[row] = list(zip(split[row], tags, strict=False))
     return out

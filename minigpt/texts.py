@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from minigpt.errors import UserError
+from minigpt.examples import Batch, Example, by_length
 from minigpt.tokenizer import Encoded, Tokenizer
 
 Text = str | tuple[str, str]  # one text, or two that belong together
-
-
-@dataclass(frozen=True)
-class Batch:
-    """B texts, padded on the right with token 0 to T tokens; `rows` (B,) says which ones."""
-
-    rows: np.ndarray
-    ids: np.ndarray  # (B, T)
-    segments: np.ndarray  # (B, T)
-    mask: np.ndarray  # (B, T): True at tokens
+NO_TARGETS = np.zeros(0, np.int64)
 
 
 def encode_texts(
@@ -46,19 +37,6 @@ def encode_texts(
     return encoded
 
 
-def batches(encoded: Sequence[Encoded], size: int) -> Iterator[Batch]:
-    """All texts, `size` at a time, the longest first, so that there is little padding and no later batch needs more memory."""
-    order = np.argsort([-len(tokens) for tokens in encoded], kind="stable")
-    for start in range(0, len(order), size):
-        rows = order[start : start + size]
-        yield padded([encoded[row] for row in rows], rows)
-
-
-def padded(encoded: Sequence[Encoded], rows: np.ndarray) -> Batch:
-    """Some texts as one batch."""
-    lengths = np.array([len(tokens) for tokens in encoded])
-    mask = np.arange(lengths.max()) < lengths[:, None]
-    ids, segments = np.zeros(mask.shape, np.int64), np.zeros(mask.shape, np.int64)
-    ids[mask] = np.concatenate([tokens.ids for tokens in encoded])
-    segments[mask] = np.concatenate([tokens.segments for tokens in encoded])
-    return Batch(rows, ids, segments, mask)
+def batches(encoded: Sequence[Encoded], size: int) -> Iterator[tuple[np.ndarray, Batch]]:
+    """All texts, the longest first, so that no later batch needs more memory: their numbers, and the batch, without targets."""
+    return by_length([Example(tokens.ids, NO_TARGETS, tokens.segments) for tokens in encoded], size)

@@ -12,7 +12,7 @@ import numpy as np
 
 import tensorgrad as tg
 from minigpt.errors import TrainingError, UserError
-from minigpt.finetuning.batches import Example, batch, shuffled
+from minigpt.examples import Example, batch, shuffled
 from minigpt.finetuning.parameters import groups
 from minigpt.finetuning.settings import FinetuneConfig
 from minigpt.finetuning.tasks.task import Task

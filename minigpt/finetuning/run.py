@@ -17,11 +17,11 @@ import tensorgrad as tg
 from minigpt import checkpoint
 from minigpt.display import Display
 from minigpt.errors import UserError
+from minigpt.examples import Example
 from minigpt.exchange import pretrained
 from minigpt.exchange.storage import CONFIG
 from minigpt.files import write_whole
 from minigpt.finetuning import adapter
-from minigpt.finetuning.batches import Example
 from minigpt.finetuning.loop import Loop, measured
 from minigpt.finetuning.lora import add_lora, merge
 from minigpt.finetuning.parameters import freeze
@@ -152,7 +152,7 @@ _PLAIN = ("step", "loss", "val_loss", "lr", "grad_norm", "tokens_per_second", "s
 
 def said(figures: dict[str, float]) -> str:
     """Figures on a line."""
-    return "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in figures.items())
+    return "  ".join(f"{name.replace('_', ' ')} {value:{',' if isinstance(value, int) else '.4f'}}" for name, value in figures.items())
 
 
 def _pictures(out: Path, model: Any, task: Task, examples: Sequence[Example], records: Sequence[dict[str, Any]]) -> None:

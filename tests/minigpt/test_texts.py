@@ -14,10 +14,10 @@ def test_batches_hold_each_text_once_the_longest_first():
     tokenizer = word_tokenizer("abcde")
     encoded = encode_texts(tokenizer, TEXTS, 12)
     found = list(batches(encoded, 2))
-    assert [list(batch.rows) for batch in found] == [[2, 3], [4, 0], [1]]
-    assert [batch.ids.shape for batch in found] == [(2, 7), (2, 5), (1, 3)]
-    for batch in found:
-        for row, ids, segments, mask in zip(batch.rows, batch.ids, batch.segments, batch.mask, strict=True):
+    assert [list(rows) for rows, _ in found] == [[2, 3], [4, 0], [1]]
+    assert [batch.ids.shape for _, batch in found] == [(2, 7), (2, 5), (1, 3)]
+    for rows, batch in found:
+        for row, ids, segments, mask in zip(rows, batch.ids, batch.segments, batch.mask, strict=True):
             np.testing.assert_array_equal(ids[mask], encoded[row].ids)
             np.testing.assert_array_equal(segments[mask], encoded[row].segments)
             assert not ids[~mask].any() and not segments[~mask].any() and not (mask[1:] > mask[:-1]).any()

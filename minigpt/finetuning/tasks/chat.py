@@ -9,7 +9,7 @@ import numpy as np
 
 from minigpt.chat import DEFAULT, Message, checked, render
 from minigpt.errors import UserError
-from minigpt.finetuning.batches import IGNORED, Example
+from minigpt.examples import IGNORED, Example
 from minigpt.finetuning.ending import grown, with_end
 from minigpt.finetuning.settings import FinetuneConfig
 from minigpt.finetuning.table import Table

@@ -11,7 +11,7 @@ import numpy as np
 import tensorgrad as tg
 from minigpt.classification import accuracy, confusion, macro_f1, picture
 from minigpt.errors import UserError
-from minigpt.finetuning.batches import IGNORED, Batch, Example, by_length
+from minigpt.examples import IGNORED, Batch, Example, by_length
 from minigpt.finetuning.headed import bare, with_head
 from minigpt.finetuning.settings import FinetuneConfig
 from minigpt.finetuning.table import Table

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import tensorgrad as tg
-from minigpt.finetuning.batches import IGNORED, Batch, Example, by_length
+from minigpt.examples import IGNORED, Batch, Example, by_length
 from minigpt.finetuning.settings import FinetuneConfig
 from minigpt.finetuning.table import Table
 from minigpt.finetuning.tasks.task import Rng, Task, mean_loss, writer

@@ -11,7 +11,7 @@ import numpy as np
 
 import tensorgrad as tg
 from minigpt.errors import UserError
-from minigpt.finetuning.batches import IGNORED, Batch, Example, by_length
+from minigpt.examples import IGNORED, Batch, Example, by_length
 from minigpt.finetuning.settings import FinetuneConfig
 from minigpt.finetuning.table import Table
 from minigpt.finetuning.tasks.task import Rng, Task, mean_loss

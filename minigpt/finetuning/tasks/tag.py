@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from minigpt.errors import UserError
-from minigpt.finetuning.batches import IGNORED, Example
+from minigpt.examples import IGNORED, Example
 from minigpt.finetuning.table import Table
 from minigpt.finetuning.tasks.classify import Labelling
 from minigpt.models.heads import TokenClassifier

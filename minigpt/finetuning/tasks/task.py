@@ -10,7 +10,7 @@ import numpy as np
 
 from minigpt.checkpoint import continues
 from minigpt.errors import UserError
-from minigpt.finetuning.batches import Batch, Example
+from minigpt.examples import Batch, Example
 from minigpt.finetuning.settings import FinetuneConfig
 from minigpt.finetuning.table import Table
 from minigpt.tokenizer import Tokenizer

@@ -7,7 +7,7 @@ import pytest
 
 import tensorgrad as tg
 from minigpt.errors import TrainingError
-from minigpt.finetuning.batches import Example
+from minigpt.examples import Example
 from minigpt.finetuning.loop import Loop
 from minigpt.finetuning.settings import FinetuneConfig
 from tensorgrad.nn import Linear

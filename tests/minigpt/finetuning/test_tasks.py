@@ -10,8 +10,8 @@ import tensorgrad as tg
 from minigpt.chat import DEFAULT
 from minigpt.checkpoint import load
 from minigpt.errors import UserError
+from minigpt.examples import IGNORED, batch
 from minigpt.exchange.pretrained import save_pretrained
-from minigpt.finetuning.batches import IGNORED, batch
 from minigpt.finetuning.run import task_of
 from minigpt.finetuning.settings import FinetuneConfig
 from minigpt.finetuning.table import read_table

@@ -1,4 +1,5 @@
-"""Examples of unequal lengths as rectangular arrays: similar lengths together, padding at the end, where nothing counts."""
+"""Texts and examples of unequal lengths as rectangular arrays: similar lengths together, padding at the end, which counts for
+nothing."""
 
 from __future__ import annotations
 

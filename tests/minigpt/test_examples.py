@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from minigpt.finetuning.batches import IGNORED, Example, batch, by_length, shuffled
+from minigpt.examples import IGNORED, Example, batch, by_length, shuffled
 
 
 def example(length, targets=None):
