@@ -56,8 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parsed, unknown = _parser().parse_known_args(arguments)
         options = vars(parsed)
         run, parser = options.pop("run"), options.pop("parser")
-        if unknown:
-            parser.unknown(unknown[0])
+        if late := _late(options, unknown):
+            parser.unknown(late[0])
         code = run(options)
         sys.stdout.flush()
         return code
@@ -75,6 +75,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception:
         parallel.crashed()
         raise
+
+
+def _late(options: dict[str, Any], words: Sequence[str]) -> Sequence[str]:
+    """Give a command its texts that come after a flag, which argparse leaves over, and return what is still unknown."""
+    end = words.index("--") if "--" in words else len(words)
+    if flags := [word for word in words[:end] if word.startswith("-")]:
+        return flags
+    texts = [*words[:end], *words[end + 1 :]]
+    if "texts" in options:
+        options["texts"], texts = options["texts"] + texts, []
+    elif texts and options.get("message", "") is None:
+        options["message"], *texts = texts
+    return texts
 
 
 class Command(NamedTuple):

@@ -144,6 +144,15 @@ def test_the_command_finds_what_is_similar(command, folder):
     assert len(command("embed", folder, "--analogy", "king", "man", "woman", "--count", 3)[1].splitlines()) == 3
 
 
+def test_texts_may_come_after_flags(command, folder):
+    _, wanted, _ = command("embed", folder, "king", "woman", "--json")
+    assert wanted.count("\n") == 2
+    for arguments in (["--json", "king", "woman"], ["king", "--json", "woman"], ["--json", "king", "--", "woman"]):
+        assert command("embed", folder, *arguments)[:2] == (0, wanted)
+    code, _, err = command("embed", folder, "--json", "--count", 2, "king", "--bogus", "woman")
+    assert code == 2 and err.startswith("minigpt: unknown argument --bogus")
+
+
 def test_the_command_says_how_many_texts_it_cut(command, folder):
     long = "run " * 20
     code, _, err = command("embed", folder, "king", long)
