@@ -11,7 +11,7 @@ from tokenizers import Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Backend
 
 from minigpt.errors import UserError
-from minigpt.tokenizer import END_OF_TEXT, Tokenizer, short, utf8
+from minigpt.tokenizer import END_OF_TEXT, Encoded, Tokenizer, short, utf8
 
 
 def _byte_letters() -> list[str]:
@@ -54,13 +54,27 @@ class Lossless(Tokenizer):
     def encode(self, text: str, control: bool = False) -> np.ndarray:
         """As Tokenizer.encode; UserError on a character the tokenizer has not seen, too."""
         if not control and self.kind == "char":
-            utf8(text)
             return self._encode_characters(text)
         if not control and self.kind == "bytes":
             return self._id_of_byte[np.frombuffer(utf8(text), dtype=np.uint8)]
+        self._known(text)
         return super().encode(text, control)
 
+    def encode_pair(self, a: str, b: str | None = None, length: int | None = None, control: bool = False) -> Encoded:
+        """As Tokenizer.encode_pair; UserError on a character the tokenizer has not seen, too."""
+        for text in (a, b or ""):
+            self._known(text)
+        return super().encode_pair(a, b, length, control)
+
+    def _known(self, text: str) -> None:
+        """UserError for an unknown character; in control tokens there is none."""
+        if self.kind == "char":
+            for word in self.specials:
+                text = text.replace(word, "")
+            self._encode_characters(text)
+
     def _encode_characters(self, text: str) -> np.ndarray:
+        utf8(text)
         codes = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
         found = np.minimum(np.searchsorted(self._codes, codes), len(self._codes) - 1)
         unknown = np.flatnonzero(self._codes[found] != codes)

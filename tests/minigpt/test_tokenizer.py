@@ -67,6 +67,14 @@ def test_learning_a_vocabulary_twice_gives_the_same():
     assert bpe_tokenizer([TEXT + OTHER], 400).backend.to_str() == bpe_tokenizer([TEXT + OTHER], 400).backend.to_str()
 
 
+def test_an_unknown_character_is_named_wherever_it_stands():
+    ours = char_tokenizer("ab", ["<|x|>"])
+    assert ours.encode("a<|x|>b", control=True).tolist() == [0, 2, 1] == ours.encode_pair("a<|x|>b", control=True).ids.tolist()
+    for read in (ours.encode, ours.encode_pair):
+        with pytest.raises(UserError, match="the character 'c' at position 2 is not among the 2 characters"):
+            read("abc<|x|>", control=True)
+
+
 def test_a_control_token_in_a_published_file_is_never_read_from_text():
     """Case 232."""
     backend = tokenizers.Tokenizer.from_str(bpe_tokenizer([TEXT], 300).backend.to_str())
