@@ -48,8 +48,11 @@ class Conversation:
     def answer(self, text: str) -> Generator[str]:
         """Say something, and yield the answer piece by piece; it joins the messages, whole or as far as it was taken.
 
-        UserError, before anything is generated, for a message that spells out a control token or leaves no room to answer.
+        UserError, before anything is generated, for a message that is empty, spells out a control token or leaves no room to
+        answer.
         """
+        if not text.strip():
+            raise UserError("the message is empty")
         asked = checked([{"role": "user", "content": text}], self.tokenizer, "the message")
         return self._written(asked[0], self._read([*self.messages, *asked]))
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from minigpt.commands.decoding import add_decoding, decoding
 from minigpt.commands.generate import record
-from minigpt.commands.inputs import LARGEST_FILE
+from minigpt.commands.inputs import read_lines
 from minigpt.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """The flags of the command, those of GenerationConfig among them."""
     parser.epilog = EPILOG
     parser.add_argument("message", nargs="?", metavar="MESSAGE", help="one message to answer (default: standard input)")
+    parser.add_argument("--file", metavar="FILE", help="a file with the message, or - for standard input")
     parser.add_argument("--system", metavar="TEXT", help="what the assistant is told before all else")
     parser.add_argument("--seed", type=int, default=1337, metavar="S", help="same seed, same answers (default: 1337)")
     parser.add_argument("--json", action="store_true", help="an object for each answer: tokens, timing")
@@ -38,8 +39,7 @@ def run(options: dict[str, Any]) -> int:
     if options["seed"] < 0:
         raise UserError(f"--seed must be at least 0, not {options['seed']}")
     config = decoding(options, TEMPERATURE)
-    talking = options["message"] is None and sys.stdin.isatty()
-    message = None if talking else options["message"] if options["message"] is not None else _standard_input()
+    message = _message(options)
     import numpy as np
 
     from minigpt.checkpoint import load_writer
@@ -59,6 +59,15 @@ def run(options: dict[str, Any]) -> int:
     return 0
 
 
+def _message(options: dict[str, Any]) -> str | None:
+    """The message given as an argument, in a file or on standard input; None where a conversation begins in a terminal."""
+    if options["message"] is not None and options["file"] is not None:
+        raise UserError(f"the message comes as an argument or from --file {options['file']}, not both")
+    if options["message"] is not None or (options["file"] is None and sys.stdin.isatty()):
+        return options["message"]
+    return "\n".join(read_lines(options["file"] or "-", "messages", keep_empty=True)).strip()
+
+
 def _answer(conversation: Conversation, message: str, as_json: bool) -> None:
     """Show the answer as it is made, or as an object once it is whole, and what is not as it should be."""
     unread = conversation.unread
@@ -70,7 +79,8 @@ def _answer(conversation: Conversation, message: str, as_json: bool) -> None:
             if not as_json:
                 print(piece, end="", flush=True)
     answered = conversation.answered
-    print(json.dumps(record(answered)) if as_json else "", flush=True)
+    shown = {name: value for name, value in record(answered).items() if name != "log_probs"}  # which a chat does not ask for
+    print(json.dumps(shown) if as_json else "", flush=True)
     if answered.finish == "length" and len(answered.tokens) < conversation.config.max_new_tokens:
         print("minigpt: the context is full, so the answer ends here", file=sys.stderr)
 
@@ -96,16 +106,3 @@ def _lines() -> Iterator[str]:
             return
         if line.strip():
             yield line
-
-
-def _standard_input() -> str:
-    raw = sys.stdin.buffer.read(LARGEST_FILE + 1)
-    if len(raw) > LARGEST_FILE:
-        raise UserError(f"the message on standard input is more than {LARGEST_FILE >> 20} MiB")
-    try:
-        message = raw.decode("utf-8-sig").strip()
-    except UnicodeDecodeError as error:
-        raise UserError(f"standard input is not UTF-8 text: byte {raw[error.start]:#04x} at offset {error.start}") from None
-    if not message:
-        raise UserError("there is no message on standard input")
-    return message

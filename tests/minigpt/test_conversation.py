@@ -154,7 +154,7 @@ def folder(tmp_path):
     return str(tmp_path / "model")
 
 
-def test_the_command_answers_one_message(folder, capsys, monkeypatch):
+def test_the_command_answers_one_message(folder, capsys, monkeypatch, tmp_path):
     flags = ["--temperature", "0", "--max-new-tokens", "10"]
     assert cli.main(["chat", folder, "Hello", *flags]) == 0
     shown = capsys.readouterr().out
@@ -163,8 +163,14 @@ def test_the_command_answers_one_message(folder, capsys, monkeypatch):
     assert cli.main(["chat", folder, "Hello", "--json", *flags]) == 0
     answered = json.loads(capsys.readouterr().out)
     assert answered["prompt"] == "Hello" and answered["text"] + "\n" == shown and len(answered["tokens"]) <= 10
+    assert "log_probs" not in answered
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("Hello\n".encode("utf-8-sig"))))
     assert cli.main(["chat", folder, *flags]) == 0
+    assert capsys.readouterr().out == shown
+    assert cli.main(["chat", folder, *flags, "Hello"]) == 0
+    assert capsys.readouterr().out == shown
+    (tmp_path / "message").write_text("Hello\n\n")
+    assert cli.main(["chat", folder, "--file", str(tmp_path / "message"), *flags]) == 0
     assert capsys.readouterr().out == shown
     assert cli.main(["chat", folder, "Hello", "--system", "Be brief.", *flags]) == 0
     assert capsys.readouterr().out != shown
@@ -195,5 +201,14 @@ def test_the_command_talks_in_a_terminal(folder, capsys, monkeypatch):
 )
 def test_mistakes_on_the_command_line(folder, capsys, arguments, said):
     assert cli.main(["chat", folder, "Hello", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and said in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"), [([" "], "message is empty"), (["Hi", "--file", "a"], "not both"), (["Hi", "you"], "you")]
+)
+def test_messages_that_are_none(folder, capsys, arguments, said):
+    assert cli.main(["chat", folder, *arguments]) == 2
     out, err = capsys.readouterr()
     assert out == "" and said in err and err.count("\n") == 1
