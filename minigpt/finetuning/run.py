@@ -152,7 +152,9 @@ _PLAIN = ("step", "loss", "val_loss", "lr", "grad_norm", "tokens_per_second", "s
 
 def said(figures: dict[str, float]) -> str:
     """Figures on a line."""
-    return "  ".join(f"{name.replace('_', ' ')} {value:{',' if isinstance(value, int) else '.4f'}}" for name, value in figures.items())
+    return "  ".join(
+        f"{name.replace('_', ' ')} {value:{',' if isinstance(value, int) else '.4f'}}" for name, value in figures.items()
+    )
 
 
 def _pictures(out: Path, model: Any, task: Task, examples: Sequence[Example], records: Sequence[dict[str, Any]]) -> None:

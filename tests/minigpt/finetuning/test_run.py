@@ -12,7 +12,7 @@ from minigpt.chat import DEFAULT, render
 from minigpt.checkpoint import load
 from minigpt.errors import UserError
 from minigpt.finetuning import adapter
-from minigpt.finetuning.run import finetune
+from minigpt.finetuning.run import finetune, said
 from minigpt.finetuning.settings import FinetuneConfig
 from minigpt.generation.config import GenerationConfig
 from minigpt.generation.text import generate_text
@@ -175,3 +175,7 @@ def test_an_adapter_of_a_model_that_is_gone(bert, tables, tmp_path):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"base_model_name_or_path": base}))
         with pytest.raises(UserError, match="which is not there"):
             load(tmp_path / "out")
+
+
+def test_counts_are_said_as_counts():
+    assert said({"texts": 1200, "exact_match": 0.25}) == "texts 1,200  exact match 0.2500"
