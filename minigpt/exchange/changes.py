@@ -50,16 +50,8 @@ ROW = Change(
 )
 
 
-def _stacked_shape(shapes: Sequence[Shape], config: Any) -> Shape:
+def _interleaved_shape(shapes: Sequence[Shape], config: Any) -> Shape:
     return (sum(shape[0] for shape in shapes), *shapes[0][1:])
-
-
-# Several maps one after the other along the first axis: all queries, then all keys, then all values.
-STACKED = Change(
-    shape=_stacked_shape,
-    read=lambda stored, shapes, config: np.split(stored, np.cumsum([shape[0] for shape in shapes])[:-1]),
-    write=lambda arrays, config: np.concatenate(arrays),
-)
 
 
 def _read_interleaved(stored: np.ndarray, shapes: Sequence[Shape], config: Any) -> Arrays:
@@ -73,7 +65,7 @@ def _write_interleaved(arrays: Arrays, config: Any) -> np.ndarray:
 
 
 # Query, key and value of the first head, then of the second, ..: (H, 3, d) along the first axis, as in GPT-NeoX and BLOOM.
-INTERLEAVED = Change(shape=_stacked_shape, read=_read_interleaved, write=_write_interleaved)
+INTERLEAVED = Change(shape=_interleaved_shape, read=_read_interleaved, write=_write_interleaved)
 
 
 def after_rows(count: int) -> Change:

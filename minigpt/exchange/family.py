@@ -33,7 +33,6 @@ def _is_token(value: Any) -> bool:
 SIZE = Kind(_is_size, "a positive integer")
 OPTIONAL_SIZE = Kind(lambda value: value is None or _is_size(value), "a positive integer or null")
 TOKEN = Kind(_is_token, "a token id")
-OPTIONAL_TOKEN = Kind(lambda value: value is None or _is_token(value), "a token id or null")
 FLAG = Kind(lambda value: type(value) is bool, "true or false")
 NUMBER = Kind(lambda value: type(value) in (int, float) and math.isfinite(value), "a number")
 TEXT = Kind(lambda value: type(value) is str, "a text")

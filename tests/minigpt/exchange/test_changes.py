@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from minigpt.exchange.changes import INTERLEAVED, ROW, SAME, STACKED, TRANSPOSED, after_rows
+from minigpt.exchange.changes import INTERLEAVED, ROW, SAME, TRANSPOSED, after_rows
 
 CONFIG = SimpleNamespace(n_head=2)
 CASES = {
@@ -13,7 +13,6 @@ CASES = {
     "transposed": (TRANSPOSED, [(4, 3)]),
     "a bias transposed": (TRANSPOSED, [(4,)]),
     "a row": (ROW, [(5,)]),
-    "stacked, of several sizes": (STACKED, [(6, 3), (2, 3), (2, 3)]),
     "interleaved": (INTERLEAVED, [(6, 3)] * 3),
     "interleaved biases": (INTERLEAVED, [(6,)] * 3),
     "after rows": (after_rows(2), [(4, 3)]),
@@ -27,10 +26,6 @@ def test_written_is_read(change, shapes):
     assert stored.shape == change.shape(shapes, CONFIG)
     again = change.read(stored, shapes, CONFIG)
     assert all(np.array_equal(a, b) for a, b in zip(arrays, again, strict=True))
-
-
-def test_stacked_is_one_after_the_other():
-    assert STACKED.write([np.array([1, 2]), np.array([3]), np.array([4])], CONFIG).tolist() == [1, 2, 3, 4]
 
 
 def test_interleaved_is_by_head():
