@@ -55,8 +55,8 @@ class Block(Module):
         self.mlp = FeedForward(c.n_embd, c.dropout, c.bias, rng, c.activation, c.n_inner)
 
     def forward(self, x: Tensor, cache: KeyValueCache | None = None, rng: Rng = None) -> Tensor:
-        x = self.attn(self.ln_1(x), causal=True, cache=cache, rng=rng, residual=x)  # x + attention of x
-        return self.mlp(self.ln_2(x), rng=rng, residual=x)  # x + feed-forward of x
+        x = self.attn(self.ln_1(x), residual=x, cache=cache, rng=rng)  # x + attention of x
+        return self.mlp(self.ln_2(x), residual=x, rng=rng)  # x + feed-forward of x
 
 
 class GPT(Module):

@@ -27,9 +27,9 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class SelfAttention(Module):
-    """(B, T, C) -> (B, T, C): H heads of softmax(q k^T / sqrt d) v, joined by a linear map (Vaswani et al. 2017, 3.2.2).
+    """(B, T, C) -> (B, T, C): causal heads of softmax(q k^T / sqrt d) v, joined by a linear map (Vaswani et al. 2017, 3.2.2).
 
-    With a cache, attention is causal, and x continues what the cache holds.  With a residual, that is added to the result.
+    One linear map makes all q, k and v.  With a cache, x continues what it holds.  The residual is added to the result.
     """
 
     def __init__(self, n_embd: int, n_head: int, dropout: float, bias: bool, rng: np.random.Generator):
@@ -38,24 +38,16 @@ class SelfAttention(Module):
         self.c_attn = Linear(n_embd, 3 * n_embd, bias=bias, rng=rng)
         self.c_proj = Linear(n_embd, n_embd, bias=bias, rng=rng)
 
-    def forward(
-        self,
-        x: Tensor,
-        causal: bool = False,
-        mask: Any = None,
-        cache: KeyValueCache | None = None,
-        rng: Rng = None,
-        residual: Tensor | None = None,
-    ) -> Tensor:
+    def forward(self, x: Tensor, residual: Tensor, cache: KeyValueCache | None = None, rng: Rng = None) -> Tensor:
         p = self.dropout if self.training else 0.0
         qkv = self.c_attn(x)  # (B, T, 3 C)
         if cache is None:
-            y = tg.self_attention(qkv, self.n_head, mask=mask, causal=causal, dropout_p=p, rng=rng)  # (B, T, C)
+            y = tg.self_attention(qkv, self.n_head, causal=True, dropout_p=p, rng=rng)  # (B, T, C)
         else:
             y = cache.attend(qkv)
         if p == 0:
             return self.c_proj(y, residual)
-        return _added(residual, tg.dropout(self.c_proj(y), p, rng=rng))
+        return residual + tg.dropout(self.c_proj(y), p, rng=rng)
 
 
 class Attention(Module):
@@ -145,7 +137,7 @@ class MLP(Module):
 
 
 class FeedForward(Module):
-    """(B, T, C) -> (B, T, C);  W2 f(W1 x), added to the residual if there is one.  W1 x has 4 C features unless given."""
+    """(B, T, C) -> (B, T, C);  W2 f(W1 x), added to the residual.  W1 x has 4 C features unless given."""
 
     def __init__(
         self, n_embd: int, dropout: float, bias: bool, rng: np.random.Generator, activation: str = "gelu",
@@ -156,13 +148,9 @@ class FeedForward(Module):
         self.c_fc = Linear(n_embd, n_inner or 4 * n_embd, bias=bias, rng=rng)
         self.c_proj = Linear(n_inner or 4 * n_embd, n_embd, bias=bias, rng=rng)
 
-    def forward(self, x: Tensor, rng: Rng = None, residual: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, residual: Tensor, rng: Rng = None) -> Tensor:
         p = self.dropout if self.training else 0.0
         y = ACTIVATIONS[self.activation](self.c_fc(x))
         if p == 0:
             return self.c_proj(y, residual)
-        return _added(residual, tg.dropout(self.c_proj(y), p, rng=rng))
-
-
-def _added(residual: Tensor | None, branch: Tensor) -> Tensor:
-    return branch if residual is None else residual + branch
+        return residual + tg.dropout(self.c_proj(y), p, rng=rng)
