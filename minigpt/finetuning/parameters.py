@@ -10,7 +10,7 @@ from minigpt.finetuning.settings import FinetuneConfig
 from tensorgrad.nn import Module
 
 _LAYER = re.compile(r"(?:^|\.)h\.(\d+)\.")
-_EMBEDDING = re.compile(r"(?:^|\.)(wte|wpe|wse|ln_e|ln|positions|distance|project_in)\.")  # as the models name them
+_EMBEDDING = re.compile(r"(?:^|\.)(wte|wpe|wse|ln_e|ln|positions|distance|map_in)\.")  # as the models name them
 
 
 def depth(name: str, layers: int) -> int:

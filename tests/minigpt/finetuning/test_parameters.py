@@ -33,6 +33,8 @@ def gpt():
         ("bert.pooler.weight", 4),
         ("classifier.weight", 4),
         ("encoder.distance.weight", 0),
+        ("map_in.weight", 0),
+        ("map_out.weight", 4),
     ],
 )
 def test_depth(name, expected):
