@@ -110,6 +110,8 @@ def test_positions_bound_the_answer_and_the_text():
     assert len(translate(model, tokenizer, ["abcde"], GenerationConfig(min_new_tokens=9, temperature=0))[0].tokens) == 5
     with pytest.raises(UserError, match="a text has 9 tokens, but the model reads 6 at most"):
         translate(model, tokenizer, ["abc", "abcdefab"])
+    end = model.config.end_token
+    assert source_ids(tokenizer, "abcdefab", end, 6, truncate=True).tolist() == [*tokenizer.encode("abcde"), end]
     cut = translate(model, tokenizer, ["abcdefab"], truncate=True)[0]
     assert cut.tokens == translate(model, tokenizer, ["abcde"])[0].tokens
 
