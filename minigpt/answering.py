@@ -11,7 +11,7 @@ import numpy as np
 import tensorgrad as tg
 from minigpt.errors import UserError
 from minigpt.models.heads import AnswerExtractor
-from minigpt.texts import batches
+from minigpt.texts import batches, numbers
 from minigpt.tokenizer import Encoded, Tokenizer
 
 LONGEST = 30  # tokens of an answer
@@ -128,7 +128,7 @@ def span_logits(model: AnswerExtractor, found: Sequence[Window], batch_size: int
     out: list[np.ndarray] = [np.empty(0)] * len(found)
     for rows, batch in batches([window.tokens for window in found], batch_size):
         with tg.no_grad():
-            logits = model(batch.ids, batch.segments, batch.mask).numpy()
+            logits = numbers(model(batch.ids, batch.segments, batch.mask))
         for row, scores, mask in zip(rows, logits, batch.mask, strict=True):
             out[row] = scores[mask]
     return out

@@ -11,7 +11,7 @@ import numpy as np
 import tensorgrad as tg
 from minigpt.errors import UserError
 from minigpt.models.heads import SequenceClassifier
-from minigpt.texts import Text, batches, encode_texts
+from minigpt.texts import Text, batches, encode_texts, numbers
 from minigpt.tokenizer import Tokenizer
 
 
@@ -40,7 +40,7 @@ def classify(
     probabilities = np.empty((len(texts), len(labels)))
     for rows, batch in batches(encoded, batch_size):
         with tg.no_grad():
-            probabilities[rows] = tg.softmax(model(batch.ids, batch.segments, batch.mask)).numpy()
+            probabilities[rows] = numbers(tg.softmax(model(batch.ids, batch.segments, batch.mask)))
     return [_ranked(labels, row) for row in probabilities]
 
 

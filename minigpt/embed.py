@@ -15,7 +15,7 @@ import numpy as np
 import tensorgrad as tg
 from minigpt.errors import UserError
 from minigpt.models.bert import BERT
-from minigpt.texts import Text, batches, encode_texts
+from minigpt.texts import Text, batches, encode_texts, numbers
 from minigpt.tokenizer import Tokenizer
 from tensorgrad.nn import Embedding, Module
 
@@ -40,7 +40,7 @@ def sentence_vectors(
     for rows, batch in batches(encoded, batch_size):
         with tg.no_grad():
             x = bert(batch.ids, batch.segments, batch.mask)
-            vectors[rows] = pool(x, batch.mask, pooling).numpy()
+            vectors[rows] = numbers(pool(x, batch.mask, pooling))
     return vectors
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import tensorgrad as tg
 from minigpt.errors import UserError
 from minigpt.models.heads import MaskedLM
-from minigpt.texts import batches, encode_texts
+from minigpt.texts import batches, encode_texts, numbers
 from minigpt.tokenizer import Encoded, Tokenizer
 
 
@@ -44,7 +44,7 @@ def fill_mask(
         places = np.nonzero(batch.mask & (batch.ids == mask))
         with tg.no_grad():
             logits = model(batch.ids, batch.segments, batch.mask, where=places)
-            probabilities = tg.softmax(logits).numpy()[:, : tokenizer.vocab_size]
+            probabilities = numbers(tg.softmax(logits))[:, : tokenizer.vocab_size]
         for row, likely in zip(rows[places[0]], probabilities, strict=True):
             best = np.argsort(-likely, kind="stable")[:count]
             found[row].append(

@@ -10,7 +10,7 @@ import numpy as np
 import tensorgrad as tg
 from minigpt.errors import UserError
 from minigpt.models.heads import TokenClassifier
-from minigpt.texts import batches, encode_texts
+from minigpt.texts import batches, encode_texts, numbers
 from minigpt.tokenizer import Encoded, Tokenizer
 
 Tagged = list[tuple[str, str]]  # words and their tags
@@ -37,7 +37,7 @@ def tag(model: Any, tokenizer: Tokenizer, texts: Sequence[str], truncate: bool =
     out: list[Tagged] = [[] for _ in texts]
     for rows, batch in batches(encoded, batch_size):
         with tg.no_grad():
-            best = model(batch.ids, batch.segments, batch.mask).numpy().argmax(axis=-1)
+            best = numbers(model(batch.ids, batch.segments, batch.mask)).argmax(axis=-1)
         for labels, row in zip(best, rows, strict=True):
             tags = [model.config.labels[label] for label in labels[first_tokens(split[row], encoded[row])]]
             out[row] = list(zip(split[row], tags, strict=False))

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from minigpt.errors import UserError
+from minigpt.errors import MinigptError, UserError
 from minigpt.examples import Batch, Example, by_length
 from minigpt.tokenizer import Encoded, Tokenizer
+from tensorgrad import Tensor
 
 Text = str | tuple[str, str]  # one text, or two that belong together
 NO_TARGETS = np.zeros(0, np.int64)
@@ -40,3 +41,11 @@ def encode_texts(
 def batches(encoded: Sequence[Encoded], size: int) -> Iterator[tuple[np.ndarray, Batch]]:
     """All texts, the longest first, so that no later batch needs more memory: their numbers, and the batch, without targets."""
     return by_length([Example(tokens.ids, NO_TARGETS, tokens.segments) for tokens in encoded], size)
+
+
+def numbers(outputs: Tensor) -> np.ndarray:
+    """What a model made of texts, as an array; MinigptError at a nan, which would be ranked as if it were a number."""
+    found = outputs.numpy()
+    if np.isnan(found).any():
+        raise MinigptError("the model's outputs are not numbers; its weights may be damaged")
+    return found

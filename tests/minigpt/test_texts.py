@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from wordpiece import word_tokenizer
 
-from minigpt.errors import UserError
+from minigpt.answering import answer
+from minigpt.classifying import classify
+from minigpt.embed import sentence_vectors
+from minigpt.errors import MinigptError, UserError
+from minigpt.filling import fill_mask
+from minigpt.models.bert import BERT, BERTConfig
+from minigpt.models.heads import AnswerExtractor, MaskedLM, SequenceClassifier, TokenClassifier
+from minigpt.tagging import tag
 from minigpt.texts import batches, encode_texts
 
 TEXTS = ["a b", "a", "a b c d e", ("a", "b c"), "e d c"]
@@ -47,3 +54,25 @@ def test_a_text_without_tokens_is_refused(template):
     for nothing in ("", "  ", ("", " ")):
         with pytest.raises(UserError, match="text 2 is empty"):
             encode_texts(word_tokenizer("abc", template), ["a", nothing], 5)
+
+
+@pytest.mark.parametrize(
+    ("head", "use"),
+    [
+        (SequenceClassifier, lambda *model: classify(*model, ["a"])),
+        (TokenClassifier, lambda *model: tag(*model, ["a"])),
+        (MaskedLM, lambda *model: fill_mask(*model, ["[MASK]"])),
+        (BERT, lambda *model: sentence_vectors(*model, ["a"])),
+        (AnswerExtractor, lambda *model: answer(*model, "a", ["b"])),
+    ],
+)
+def test_damaged_weights_are_said(head, use):
+    """A nan is the largest number to argmax, and the smallest to a threshold."""
+    model = head(
+        BERTConfig(10, block_size=12, n_layer=1, n_head=2, n_embd=16, labels=("x", "y")), np.random.default_rng(0)
+    ).eval()
+    use(model, word_tokenizer("abcde"))
+    for p in model.parameters():
+        p.data = np.full_like(p.data, np.nan)
+    with pytest.raises(MinigptError, match="outputs are not numbers; its weights may be damaged"):
+        use(model, word_tokenizer("abcde"))
