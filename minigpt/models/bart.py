@@ -18,7 +18,7 @@ import tensorgrad as tg
 from tensorgrad import Tensor
 from tensorgrad.nn import Embedding, LayerNorm, Module, ModuleList, Parameter
 
-from .checks import check_known, check_multiple, check_positive, check_rates, check_sizes
+from .checks import check_known, check_multiple, check_positive, check_rates, check_sizes, check_tokens
 from .layers import ACTIVATIONS, MLP, Attention, Rng
 from .positions import sinusoids
 from .seq2seq import Block, DecoderCache, EncoderDecoder, post_norm, pre_norm, source_mask
@@ -66,6 +66,7 @@ class BartConfig:
         check_rates(self, "dropout", "attention_dropout", "activation_dropout")
         check_positive(self, "norm_eps")
         check_known(self, activation=ACTIVATIONS, positions=POSITIONS)
+        check_tokens(self, "start_token", "end_token", "pad_token")
         if self.n_embd % 2 and self.positions != "learned":
             raise ValueError(f"n_embd must be even with {self.positions} positions, got {self.n_embd}")
 

@@ -42,3 +42,11 @@ def check_multiple(config: Any, name: str, of: str) -> None:
     value, part = getattr(config, name), getattr(config, of)
     if value % part:
         raise ValueError(f"{name} must be a multiple of {of}, got {name} {value} and {of} {part}")
+
+
+def check_tokens(config: Any, *names: str) -> None:
+    """Tokens of the vocabulary."""
+    for name in names:
+        value = getattr(config, name)
+        if not (isinstance(value, int) and 0 <= value < config.vocab_size):
+            raise ValueError(f"{name} must be one of the {config.vocab_size} tokens, got {value!r}")

@@ -18,7 +18,7 @@ import tensorgrad as tg
 from tensorgrad import Tensor
 from tensorgrad.nn import Embedding, Linear, Module, ModuleList, RMSNorm
 
-from .checks import check_known, check_multiple, check_positive, check_rates, check_sizes
+from .checks import check_known, check_multiple, check_positive, check_rates, check_sizes, check_tokens
 from .layers import MLP, Attention, Rng
 from .positions import relative_buckets
 from .seq2seq import Block, DecoderCache, EncoderDecoder, pre_norm, source_mask
@@ -67,6 +67,7 @@ class T5Config:
         check_rates(self, "dropout")
         check_positive(self, "norm_eps")
         check_known(self, feed_forward=FEED_FORWARD)
+        check_tokens(self, "start_token", "end_token", "pad_token")
         derived = {"n_decoder_layer": self.n_layer, "n_inner": 4 * self.n_embd, "head_size": self.n_embd // self.n_head}
         for name, value in derived.items():
             object.__setattr__(self, name, getattr(self, name) or value)

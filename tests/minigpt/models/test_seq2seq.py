@@ -220,6 +220,8 @@ def test_more_tokens_than_there_are_positions_are_refused():
         (BartConfig, {"positions": "rotary"}, "positions must be one of learned, sinusoidal"),
         (BartConfig, {"n_embd": 15, "n_head": 3, "positions": "sinusoidal"}, "n_embd must be even"),
         (BartConfig, {"activation": "sin"}, "activation must be one of"),
+        (BartConfig, {"start_token": 99}, "start_token must be one of the .* tokens, got 99"),
+        (T5Config, {"pad_token": -1}, "pad_token must be one of the .* tokens, got -1"),
         (BartConfig, {"attention_dropout": 1.0}, "attention_dropout"),
     ],
 )
