@@ -12,13 +12,14 @@ from minigpt.errors import UserError
 from minigpt.exchange.pretrained import CONFIG, family_of, known, table_of
 from minigpt.exchange.settings import read_settings, write_settings
 
+TOKENS = {"pad_token_id": 1, "eos_token_id": 3}  # in the small vocabularies
 NONSENSE = (None, True, False, -1, 0, 1, 7, 2**31 - 1, 10**12, 1.5, float("nan"), "", "x", [], [[["x"], 1]], {}, {"0": 3})
 
 
 def model_of(case):
     """Our model of the case, every weight drawn."""
     family = family_of(case.family, "")
-    settings = json.loads(json.dumps(case.settings))
+    settings = json.loads(json.dumps(TOKENS | case.settings))
     rng = np.random.default_rng(2)
     model = family.classes[case.name].model(read_settings(family, family.classes[case.name], settings, ""), rng)
     for p in model.parameters():
