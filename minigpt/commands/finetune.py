@@ -6,8 +6,10 @@ import argparse
 import shlex
 from typing import Any
 
+from minigpt.errors import Interrupted
 from minigpt.finetuning.settings import FinetuneConfig
 from minigpt.options import add_flags as add_options
+from minigpt.signals import PIPE
 
 USES = {
     "lm": "generate {} --prompt ...",
@@ -26,12 +28,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: dict[str, Any]) -> int:
-    """Fine-tune, and say how well it went."""
+    """Fine-tune, and say how well it went; Interrupted if whoever reads that leaves before there is a model."""
     folder = options.pop("folder")
     config = FinetuneConfig(**options)
     from minigpt.finetuning.run import finetune, said
 
-    results = finetune(folder, config)
+    try:
+        results = finetune(folder, config)
+    except BrokenPipeError:
+        raise Interrupted("whoever read the output has left, and nothing was saved", PIPE) from None
     for name, what in (("held_out", f"{config.held_out:.0%} held out"), ("test", config.test)):
         if name in results:
             print(f"{what}: {said(results[name])}")

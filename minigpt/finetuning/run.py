@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from itertools import chain
@@ -16,7 +17,7 @@ from rich.console import Console
 import tensorgrad as tg
 from minigpt import checkpoint
 from minigpt.display import Display
-from minigpt.errors import UserError
+from minigpt.errors import TrainingError, UserError
 from minigpt.examples import Example
 from minigpt.exchange import pretrained
 from minigpt.exchange.storage import CONFIG
@@ -67,6 +68,8 @@ def finetune(base: Path | str, config: FinetuneConfig, console: Console | None =
     with opened(out, resume=False), Display(loop.steps, console) as shown, MetricsLog(out) as log:
         _introduce(shown, model, task, learned, held)
         before = measured(model, task, held)
+        if not math.isfinite(before["loss"]):
+            raise TrainingError(f"the loss is {before['loss']} before anything is learned; the weights of {base} may be damaged")
         shown.say(f"before: {said(before)}")
         loop.run(learned, held, order, drop, lambda record: _tell(record, log, shown))
         results: dict[str, Any] = {"task": config.task, "before": before, "held_out": loop.figures | task.written(model, held)}

@@ -4,6 +4,9 @@ import json
 
 import pytest
 
+from minigpt import checkpoint, save_pretrained
+from minigpt.display import Display
+
 
 def refused(result, *words):
     code, out, err = result
@@ -106,3 +109,22 @@ def test_no_finite_loss(bert, tables, tmp_path, command):
     assert code in (0, 1)
     if code:
         assert "became" in err and "nothing was saved" in err and not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_a_damaged_model_is_not_learned_from(bert, tables, tmp_path, command):
+    model, tokenizer = checkpoint.load(bert)
+    model.wte.weight.data = model.wte.weight.data * float("nan")
+    save_pretrained(model, tmp_path / "damaged", tokenizer)
+    flags = ["--data", tables / "classify.jsonl", "--out", tmp_path / "out"]
+    code, _, err = command("finetune", tmp_path / "damaged", *flags)
+    assert code == 1 and f"before anything is learned; the weights of {tmp_path / 'damaged'} may be damaged" in err
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_a_reader_who_leaves_before_there_is_a_model_is_no_success(bert, tables, tmp_path, command, monkeypatch):
+    def leave(*_):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(Display, "step", leave)
+    code, _, err = command("finetune", bert, "--data", tables / "classify.jsonl", "--out", tmp_path / "out")
+    assert code == 141 and "nothing was saved" in err and not (tmp_path / "out" / "model.safetensors").exists()
