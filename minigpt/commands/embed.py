@@ -43,6 +43,10 @@ def run(options: dict[str, Any]) -> int:
     for name in ("count", "batch_size"):
         if options[name] < 1:
             raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {options[name]}")
+    for name in ("similar_to", "neighbours", "analogy"):
+        given = [options[name]] if isinstance(options[name], str) else options[name] or []
+        if not all(text.strip() for text in given):
+            raise UserError(f"--{name.replace('_', '-')} is empty")
     about_words = options["neighbours"] or options["analogy"]
     if about_words and (options["texts"] or options["file"]):
         raise UserError("texts do not go with --neighbours or --analogy, which are about the vocabulary")

@@ -153,6 +153,11 @@ def test_texts_may_come_after_flags(command, folder):
     assert code == 2 and err.startswith("minigpt: unknown argument --bogus")
 
 
+@pytest.mark.parametrize("flag", [["--similar-to", ""], ["--neighbours", " "], ["--analogy", "king", "", "woman"]])
+def test_what_is_asked_for_is_not_empty(command, folder, flag):
+    assert command("embed", folder, *flag) == (2, "", f"minigpt: {flag[0]} is empty\n")
+
+
 def test_the_command_says_how_many_texts_it_cut(command, folder):
     long = "run " * 20
     code, _, err = command("embed", folder, "king", long)
