@@ -19,7 +19,7 @@ from tensorgrad import Tensor
 from tensorgrad.nn import Embedding, LayerNorm, Module, ModuleList, Parameter
 
 from .checks import check_known, check_multiple, check_positive, check_rates, check_sizes, check_tokens
-from .layers import ACTIVATIONS, MLP, Attention, Rng
+from .layers import ACTIVATIONS, MLP, Attention, Rng, initialise
 from .positions import sinusoids
 from .seq2seq import Block, DecoderCache, EncoderDecoder, post_norm, pre_norm, source_mask
 
@@ -151,15 +151,8 @@ class Bart(EncoderDecoder):
         self.encoder = Stack(c, c.n_layer, c.n_head, c.n_inner, False, rng)
         self.decoder = Stack(c, c.n_decoder_layer, c.n_decoder_head, c.n_decoder_inner, True, rng)
         self.output_bias = Parameter(np.zeros(c.vocab_size, np.float32), requires_grad=False) if c.output_bias else None
-        self._initialise(rng)
+        initialise(self, rng)
         self.astype(dtype)
-
-    def _initialise(self, rng: np.random.Generator) -> None:
-        for name, p in self.named_parameters():
-            if p.ndim == 2:
-                p.data = rng.normal(0.0, 0.02, p.shape)
-            elif name.endswith("bias"):
-                p.data = np.zeros(p.shape)
 
     def _embed(self, ids: Any) -> Tensor:
         x = self.wte(ids)  # (B, T, C)

@@ -16,7 +16,7 @@ from tensorgrad import Tensor
 from tensorgrad.nn import Embedding, LayerNorm, Linear, Module, ModuleList
 
 from .checks import check_known, check_multiple, check_positive, check_rates, check_sizes
-from .layers import ACTIVATIONS, MLP, Attention, Rng
+from .layers import ACTIVATIONS, MLP, Attention, Rng, initialise
 
 
 @dataclass(frozen=True)
@@ -116,12 +116,3 @@ class BERT(Module):
             raise ValueError("this model has no pooler")
         first = x[:, 0] if mask is None else x[np.arange(len(mask)), np.argmax(mask, 1)]  # (B, C)
         return ACTIVATIONS[self.config.pooler](self.pooler(first))
-
-
-def initialise(module: Module, rng: np.random.Generator) -> None:
-    """Matrices normal(0, 0.02), biases 0."""
-    for name, p in module.named_parameters():
-        if p.ndim == 2:
-            p.data = rng.normal(0.0, 0.02, p.shape)
-        elif name.endswith("bias"):
-            p.data = np.zeros(p.shape)

@@ -7,7 +7,6 @@ Equations only.  Shapes: B sequences, T new positions of S so far, C features, H
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +20,7 @@ from tensorgrad.nn import Embedding, Identity, LayerNorm, Linear, Module, Module
 
 from .cache import KeyValueCache
 from .checks import check_known, check_multiple, check_positive, check_rates, check_sizes
-from .layers import ACTIVATIONS, MLP, Attention, Rng
+from .layers import ACTIVATIONS, MLP, Attention, Rng, initialise
 from .positions import alibi_slopes
 
 Map = Callable[[Tensor], Tensor]  # (B, T, C) -> (B, T, C)
@@ -177,16 +176,8 @@ class Decoder(Module):
         self.ln_f = norm() if c.final_norm else Identity()
         self.map_out = Identity() if width == c.n_embd else Linear(c.n_embd, width, bias=False, rng=rng)
         self.head = None if c.tied else Linear(width, c.vocab_size, bias=c.head_bias, rng=rng)
-        self._initialise(rng)
+        initialise(self, rng, ("out_proj.weight", "down.weight"), config.n_layer)
         self.astype(dtype)
-
-    def _initialise(self, rng: np.random.Generator) -> None:
-        for name, p in self.named_parameters():
-            if p.ndim == 2:
-                branch_end = name.endswith(("out_proj.weight", "down.weight"))
-                p.data = rng.normal(0.0, 0.02 / math.sqrt(2 * self.config.n_layer) if branch_end else 0.02, p.shape)
-            elif name.endswith("bias"):
-                p.data = np.zeros(p.shape)
 
     def forward(self, ids: Any, cache: list[KeyValueCache] | None = None, rng: Rng = None, last: int | None = None) -> Tensor:
         """(B, T) -> (B, T, V), or (B, last, V) if logits are wanted for the `last` positions only."""

@@ -5,7 +5,6 @@ Equations only: no loading, sampling or optimizing.  Shapes: B sequences, T posi
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,7 @@ from tensorgrad.nn import Embedding, LayerNorm, Module, ModuleList
 
 from .cache import KeyValueCache
 from .checks import check_known, check_multiple, check_positive, check_rates, check_sizes
-from .layers import ACTIVATIONS, FeedForward, Rng, SelfAttention
+from .layers import ACTIVATIONS, FeedForward, Rng, SelfAttention, initialise
 
 
 @dataclass(frozen=True)
@@ -72,16 +71,8 @@ class GPT(Module):
         self.wpe = Embedding(config.block_size, config.n_embd, rng=rng)
         self.h = ModuleList(Block(config, rng) for _ in range(config.n_layer))
         self.ln_f = LayerNorm(config.n_embd, config.norm_eps, bias=config.bias)
-        self._initialise(rng)
+        initialise(self, rng, ("c_proj.weight",), config.n_layer)
         self.astype(dtype)
-
-    def _initialise(self, rng: np.random.Generator) -> None:
-        for name, p in self.named_parameters():
-            if p.ndim == 2:
-                branch_end = name.endswith("c_proj.weight")
-                p.data = rng.normal(0.0, 0.02 / math.sqrt(2 * self.config.n_layer) if branch_end else 0.02, p.shape)
-            elif name.endswith("bias"):
-                p.data = np.zeros(p.shape)
 
     def forward(self, ids: Any, cache: list[KeyValueCache] | None = None, rng: Rng = None, last: int | None = None) -> Tensor:
         """(B, T) -> (B, T, V), or (B, last, V) if logits are wanted for the `last` positions only."""

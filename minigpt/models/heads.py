@@ -15,10 +15,8 @@ import tensorgrad as tg
 from tensorgrad import Tensor
 from tensorgrad.nn import LayerNorm, Linear, Module, Parameter
 
-from .bert import BERT, BERTConfig, initialise
-from .layers import ACTIVATIONS, Rng
-
-IGNORED = -100
+from .bert import BERT, BERTConfig
+from .layers import ACTIVATIONS, IGNORED, Rng, initialise
 
 
 class Head(Module):

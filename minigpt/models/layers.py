@@ -3,6 +3,7 @@ and values of their own; S positions that are looked at."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,6 +18,8 @@ from tensorgrad.nn import Linear, Module
 Rng = np.random.Generator | None
 KeysValues = tuple[Tensor, Tensor]  # (B, G, S, d) each
 
+IGNORED = -100  # a target that does not count
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": tg.gelu,
     "gelu_tanh": partial(tg.gelu, approximate="tanh"),
@@ -24,6 +27,16 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": tg.silu,
     "tanh": tg.tanh,
 }
+
+
+def initialise(module: Module, rng: np.random.Generator, branch_ends: tuple[str, ...] = (), n_layer: int = 1) -> None:
+    """Matrices normal(0, 0.02), those that end a residual branch scaled by 1 / sqrt(2 n_layer) (Radford et al. 2019, section
+    2.3); biases 0.  Gains stay 1."""
+    for name, p in module.named_parameters():
+        if p.ndim == 2:
+            p.data = rng.normal(0.0, 0.02 / math.sqrt(2 * n_layer) if name.endswith(branch_ends) else 0.02, p.shape)
+        elif name.endswith("bias"):
+            p.data = np.zeros(p.shape)
 
 
 class SelfAttention(Module):

@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-IGNORED = -100  # a target that does not count
+from minigpt.models.layers import IGNORED
 
 
 class Batch(NamedTuple):
