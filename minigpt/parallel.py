@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 RANKS, SIZES = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK"), ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")  # MPICH and Open MPI
 NEIGHBOURS = ("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE")  # the processes on this machine
-PATIENCE = 1.0  # seconds that the others give the leader to speak of an error that all may have
+PATIENCE = 10.0  # seconds that the others give the leader to speak of an error that all may have
 
 _current: Team | None = None
 

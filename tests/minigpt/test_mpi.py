@@ -163,6 +163,26 @@ def test_a_mistake_is_said_once(text_file, tmp_path, more, sentence):
     assert not (tmp_path / "out").exists()
 
 
+SLOW_LEADER = """
+import sys, time
+from minigpt import cli, parallel
+team = parallel.team
+def late():
+    time.sleep(2.5 * team().leads)
+    parallel.team = team
+    return team()
+parallel.team = late
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def test_a_mistake_is_said_once_by_a_leader_who_is_late(text_file, tmp_path):
+    """On a busy machine one process may be seconds behind another when they have imported what they need."""
+    code, out, error = ended("-c", SLOW_LEADER, "train", *flags(text_file, tmp_path / "out", "--batch-size", "5"))
+    assert (code, out) == (2, "")
+    assert error.count("\n") == 1 and "cannot be shared" in error and "process 1" not in error
+
+
 def test_a_reader_who_has_had_enough_ends_all(text_file, tmp_path):
     process = mpiexec("-m", "minigpt", "train", *flags(text_file, tmp_path / "out", "--max-steps", "2000"))
     assert process.stdout.readline().startswith(str(text_file))
