@@ -99,8 +99,12 @@ print(os.waitpid(child, 0)[1], before)
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="needs Linux's list of threads")
 def test_a_step_starts_its_own_threads_and_wakes_no_others():
-    """Case 165: NumPy's matrix products have threads of their own, which a training step must leave asleep."""
+    """Case 165: NumPy's matrix products have threads of their own, which a training step must leave asleep; so have SciPy's,
+    which Numba loads where it is installed."""
     code = """
+import importlib.util
+if importlib.util.find_spec("scipy"):
+    import scipy.linalg
 def ticks():
     stats = {task: open(f"/proc/self/task/{task}/stat").read().rsplit(")")[-1].split() for task in os.listdir("/proc/self/task")}
     return {task: int(stat[11]) + int(stat[12]) for task, stat in stats.items() if int(task) != os.getpid()}
