@@ -12,6 +12,7 @@ from minigpt.plot import drawn
 
 Record = Mapping[str, Any]
 SAMPLES = 6  # about so many are shown
+FEW = 30  # fewer points than this are drawn as points too: one alone makes no line
 SIZE = (4.7, 3.1)  # inches of a chart: readable on a phone as it is
 _BLUE, _PALE, _ORANGE, _GREY = "#08519c", "#9ecae1", "#d9641a", "#888888"
 _STYLE = """
@@ -120,7 +121,8 @@ def _bits(axes: Any, evaluated: Sequence[Record], facts: Mapping[str, Any]) -> N
 
 def _line(axes: Any, records: Sequence[Record], key: str, log: bool = False) -> None:
     shown = [r for r in records if r[key] is not None and math.isfinite(r[key])]
-    axes.plot([r["step"] for r in shown], [r[key] for r in shown], color=_BLUE, lw=1.2)
+    marker = "o" if len(shown) < FEW else None
+    axes.plot([r["step"] for r in shown], [r[key] for r in shown], color=_BLUE, lw=1.2, marker=marker, ms=3)
     if log and any(r[key] > 0 for r in shown):
         axes.set_yscale("log")
 

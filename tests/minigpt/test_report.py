@@ -1,5 +1,6 @@
 """The report is one whole page that asks nothing of the network; the facts behind it; the view for a terminal."""
 
+import base64
 import json
 import math
 import mmap
@@ -16,6 +17,7 @@ from minigpt import diagnostics, energy, facts
 from minigpt.errors import UserError
 from minigpt.lock import locked
 from minigpt.models.gpt import GPT, GPTConfig
+from minigpt.report import report
 from minigpt.watch import bars, records, running, watch
 
 
@@ -57,6 +59,18 @@ def test_a_run_leaves_a_page_that_needs_nothing_else(trained):
         seen["sample"],
     ):
         assert expected in page.text
+
+
+def test_a_single_evaluation_is_seen_in_every_chart():
+    """A line through one point is nothing to see, so it is drawn as a point."""
+    record = {"step": 1, "loss": 3.0, "val_loss": 2.5, "lr": 1e-3, "grad_norm": 0.5, "tokens_per_second": 9.0, "seconds": 1.0}
+    record |= {"memory_mb": 80.0, "layers": {"wte": {"grad_norm": 0.1, "update_ratio": 1e-3}}}
+    about = {"name": "a", "model": "b", "energy": "c", "baselines": {}, "statistics": {}, "settings": {}}
+    page = report([record], about | {"tokens_per_character": 0.5})
+    pictures = [base64.b64decode(found).decode() for found in re.findall(r"base64,([^\"]+)", page)]
+    assert len(pictures) == 8
+    for picture in pictures:
+        assert re.search(r"<use [^>]*fill: #(?!000000)", picture)
 
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="needs a browser")
