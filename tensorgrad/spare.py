@@ -20,7 +20,7 @@ def spare(node: Tensor, which: int = 0) -> bool:
     array, such as reshapes, are held likewise, and refer to the owner once each.  An op whose rule reads its own result (exp,
     say) still needs it.
     """
-    if not state.freeing or type(_owner(node.inputs[which])) is not np.ndarray:
+    if not state.freeing or type(_owner(node.inputs[which])) is not np.ndarray or not _array(node.inputs[which]).flags.writeable:
         return False
     views, memory = 1, id(_owner(node.inputs[which]))
     while True:

@@ -27,7 +27,7 @@ from tensorgrad.kernels.jit import parallel, serial
 from tensorgrad.kernels.log_softmax import sum_of_exponentials
 from tensorgrad.kernels.rows import Array, bounds, empty, matrix, or_zeros, pieces, row_max, vector, zeros
 
-OVERWRITES = True
+OVERWRITES = 0
 _BLOCK = 2048  # numbers that stay in the first cache between their copying and their change
 
 

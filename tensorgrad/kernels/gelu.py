@@ -27,7 +27,11 @@ from tensorgrad.kernels.functions import clip, decay, logistic, logistic_bend, n
 from tensorgrad.kernels.jit import inline, parallel, serial
 from tensorgrad.kernels.rows import Array, bounds, empty, or_zeros, pieces, vector
 
+READS_RESULT = False
+OVERWRITES = 0
+
 _FAR = 64
+_MANY = 4096  # fewer numbers are not worth saving, and may lie where loops that write over them would not be vectorised
 
 
 def forward(x: Array, *, approximate: str = "none") -> tuple[Array, tuple[()]]:
@@ -37,8 +41,14 @@ def forward(x: Array, *, approximate: str = "none") -> tuple[Array, tuple[()]]:
     return y, ()
 
 
-def backward(g: Array, y: Array, saved: tuple[()], x: Array, *, approximate: str = "none") -> tuple[Array]:
-    """dL/dy (..) -> dL/dx (..)."""
+def backward(
+    g: Array, y: Array, saved: tuple[()], x: Array, *, approximate: str = "none", overwrite: bool = False
+) -> tuple[Array]:
+    """dL/dy (..) -> dL/dx (..), in the memory of x if that may be overwritten."""
+    if overwrite and x.size >= _MANY:
+        dx = vector(x)
+        _backward_over.at(4 * x.size)(vector(g), dx, approximate == "tanh", pieces(x.size))
+        return (dx.reshape(x.shape),)
     dx = empty(x.shape, x.dtype)
     _backward.at(4 * x.size)(vector(g), vector(x), dx.reshape(-1), approximate == "tanh", pieces(x.size))
     return (dx,)
@@ -98,6 +108,23 @@ def _backward_chunk(g, x, dx, approximate):
     else:
         for i in range(x.size):
             dx[i] = g[i] * _slope(x[i])
+
+
+@parallel
+def _backward_over(g, x, approximate, chunks):
+    for c in prange(chunks):
+        start, stop = bounds(c, chunks, x.size)
+        _backward_over_chunk(g[start:stop], x[start:stop], approximate)
+
+
+@serial
+def _backward_over_chunk(g, x, approximate):
+    if approximate:
+        for i in range(x.size):
+            x[i] = g[i] * _slope_tanh(x[i])
+    else:
+        for i in range(x.size):
+            x[i] = g[i] * _slope(x[i])
 
 
 @parallel

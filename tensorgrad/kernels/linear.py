@@ -38,11 +38,13 @@ def backward(
     bias: Array | None = None,
     *,
     wanted: Sequence[bool] = (True, True, True),
+    overwrite: bool = False,
 ) -> tuple[Array | None, ...]:
-    """dL/dy -> dL/dx, dL/dW and, if there is a bias, dL/db; None for those that are not wanted."""
-    rows = as_rows(g)
-    dx = matmul(rows, weight).reshape(x.shape) if wanted[0] else None
-    dw = matmul(rows.T, as_rows(x)) if wanted[1] else None
+    """dL/dy -> dL/dx, in the memory of x if that may be overwritten, dL/dW and, if there is a bias, dL/db; None for those that
+    are not wanted."""
+    rows, x_rows = as_rows(g), as_rows(x)
+    dw = matmul(rows.T, x_rows) if wanted[1] else None
+    dx = matmul(rows, weight, x_rows if overwrite else None).reshape(x.shape) if wanted[0] else None
     if bias is None:
         return dx, dw
     return dx, dw, _sum_of_rows(rows) if wanted[2] else None

@@ -14,6 +14,7 @@ from tensorgrad.kernels.matmul import matmul
 from tensorgrad.kernels.rows import Array, matrix, or_zeros
 
 READS_RESULT = False
+OVERWRITES = 1
 
 
 def forward(residual: Array, x: Array, weight: Array, bias: Array | None = None) -> tuple[Array, tuple[()]]:
@@ -32,9 +33,11 @@ def backward(
     bias: Array | None = None,
     *,
     wanted: Sequence[bool] = (True,) * 4,
+    overwrite: bool = False,
 ) -> tuple[Array | None, ...]:
-    """dL/dy -> dL/dr, which is it itself, dL/dx, dL/dW and, if there is a bias, dL/db; None for those not wanted."""
-    return g, *linear.backward(g, y, saved, x, weight, bias, wanted=wanted[1:])
+    """dL/dy -> dL/dr, which is it itself, dL/dx, in the memory of x if that may be overwritten, dL/dW and, if there is a bias,
+    dL/db; None for those not wanted."""
+    return g, *linear.backward(g, y, saved, x, weight, bias, wanted=wanted[1:], overwrite=overwrite)
 
 
 def tangent(

@@ -12,8 +12,8 @@ Array = np.ndarray[Any, Any]
 
 
 class _Writable:
-    """Presents a read-only array as writable. Kernels never write to their inputs, but Numba counts the two as different
-    types and would compile everything twice."""
+    """Presents a read-only array as writable. Kernels write to inputs only where they are told to overwrite one, which is
+    writeable, but Numba counts the two as different types and would compile everything twice."""
 
     def __init__(self, array: Array) -> None:
         self.owner = array

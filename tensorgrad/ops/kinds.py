@@ -135,9 +135,9 @@ class Kernel(Protocol):
 
     A kernel may also have `tangent(ts, y, saved, *arrays) -> dy` and `backward_tangent(tg, ts, g, y, saved, *arrays)`, the
     tangents of what its two functions return as g moves along tg and the arrays along ts (None for what does not move).
-    The arrays that `backward` returns are new ones, or g itself: the engine adds to the new ones in place.
-    If it has READS_RESULT = False, `backward` does not look at y.  If it has OVERWRITES = True, `backward` has a parameter
-    `overwrite`: whether the gradient may take the memory of the first array, which nobody will read again.  If `backward`
+    The arrays that `backward` returns are g itself, or such as nobody else will read: the engine adds to those in place.
+    If it has READS_RESULT = False, `backward` does not look at y.  If it has OVERWRITES = i, `backward` has a parameter
+    `overwrite`: whether the gradient of array i may take that array's memory, which nobody will read again.  If `backward`
     has a parameter `wanted`, a sequence of booleans, it need not compute the other gradients.
     """
 
@@ -163,8 +163,8 @@ class Fused(Op):
         return getattr(self.kernel, "READS_RESULT", True)
 
     @functools.cached_property
-    def overwrites(self) -> bool:
-        return getattr(self.kernel, "OVERWRITES", False)
+    def overwrites(self) -> int | None:
+        return getattr(self.kernel, "OVERWRITES", None)
 
     def __call__(self, *inputs: Any, **params: Any) -> Tensor:
         inputs = tuple([as_tensor(x, inputs) for x in inputs])
@@ -181,7 +181,7 @@ class Fused(Op):
 
     def vjp(self, out: Tensor, g: Tensor, wanted: Sequence[bool]) -> list[Tensor | None]:
         if not state.recording:
-            overwrite = {"overwrite": spare(out)} if self.overwrites else {}
+            overwrite = {} if self.overwrites is None else {"overwrite": spare(out, self.overwrites)}
             arrays = [x._array for x in out.inputs]
             choice = {"wanted": wanted} if self.selective else {}
             gs = self.kernel.backward(g._array, out._array, out.saved, *arrays, **out.params, **overwrite, **choice)

@@ -1,4 +1,4 @@
-"""The gradient of the logits takes their memory when nobody else can see it, and only then."""
+"""Gradients of logits and of hidden units take their memory when nobody else can see it, and only then."""
 
 import tracemalloc
 
@@ -23,7 +23,7 @@ def asked(monkeypatch):
     """The answers that `spare` gives."""
     answers = []
     spare = kinds.spare
-    monkeypatch.setattr(kinds, "spare", lambda node: answers.append(spare(node)) or answers[-1])
+    monkeypatch.setattr(kinds, "spare", lambda *which: answers.append(spare(*which)) or answers[-1])
     return answers
 
 
@@ -130,3 +130,84 @@ def test_the_backward_pass_makes_no_second_copy(weight):
     peak = tracemalloc.get_traced_memory()[1] - held
     tracemalloc.stop()
     assert held > size and peak < 0.6 * size  # packed parts of the products and the weight's own gradient, no logits
+
+
+BACK = tg.tensor(rng.normal(size=(WIDTH, CLASSES)).astype(np.float32), requires_grad=True)
+
+
+def network(weight, hold=lambda h, a: None):
+    """Of a feed-forward network, where both wide arrays may be overwritten."""
+    h = tg.linear(x, weight)
+    a = tg.gelu(h)
+    hold(h, a)
+    return tg.sum(tg.square(tg.linear(a, BACK, residual=x)))
+
+
+def test_hidden_units_are_overwritten_without_changing_a_bit(weight, asked, monkeypatch):
+    got = gradient(weight, network)
+    assert asked == [True, True]
+    monkeypatch.setattr(kinds, "spare", lambda *which: False)
+    np.testing.assert_array_equal(got, gradient(weight, network))
+    with tg.definitions():
+        np.testing.assert_allclose(got, gradient(weight, network), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "hold", [lambda h, a: h, lambda h, a: a, lambda h, a: h.data[0, :1], lambda h, a: a.T, lambda h, a: (h, a.data)]
+)
+def test_hidden_units_are_kept_when_somebody_holds_them_or_a_view(weight, asked, hold):
+    parts = lambda held: held if isinstance(held, tuple) else (held,)
+    wanted = gradient(weight, network)
+    asked.clear()
+    kept = []
+    got = gradient(weight, lambda weight: network(weight, lambda h, a: kept.extend(parts(hold(h, a)))))
+    h = tg.linear(x, weight)
+    for held, value in zip(kept, parts(hold(h, tg.gelu(h))), strict=True):
+        np.testing.assert_array_equal(raw(held), raw(value))
+    np.testing.assert_array_equal(got, wanted)
+    assert asked.count(False) == len(kept)
+
+
+def test_hidden_units_that_are_used_again_are_kept(weight, monkeypatch):
+    def loss(weight):
+        h = tg.linear(x, weight)
+        a = tg.gelu(h)
+        y = tg.linear(a, BACK, residual=x)
+        return tg.sum(tg.square(y)) + tg.sum(a * tg.sin(h))
+
+    got = gradient(weight, loss)
+    monkeypatch.setattr(kinds, "spare", lambda *which: False)
+    np.testing.assert_array_equal(got, gradient(weight, loss))
+
+
+@pytest.mark.parametrize("view", [
+    lambda a: tg.broadcast_to(a[0], (64, 64)), lambda a: tg.broadcast_to(a, (1, 64, 64))[0], 
+    lambda a: tg.diagonal(a[:, None] + a[None]).T,
+])  # fmt: skip
+@pytest.mark.parametrize("op", [lambda h: h, tg.gelu])
+def test_what_is_spread_or_read_only_is_kept(monkeypatch, view, op):
+    square, other = (tg.tensor(rng.normal(size=(64, 64)).astype(np.float32), requires_grad=True) for _ in range(2))
+
+    def loss(square):
+        return tg.sum(tg.square(tg.linear(op(view(tg.linear(other, square))), other, residual=other)))
+
+    got = gradient(square, loss)
+    monkeypatch.setattr(kinds, "spare", lambda *which: False)
+    np.testing.assert_array_equal(got, gradient(square, loss))
+
+
+def test_the_backward_pass_of_a_network_makes_no_wide_array():
+    weight = tg.tensor(rng.normal(size=(20_000, WIDTH)).astype(np.float32), requires_grad=True)
+    back = tg.tensor(rng.normal(size=(WIDTH, 20_000)).astype(np.float32), requires_grad=True)
+    loss = lambda: tg.sum(tg.square(tg.linear(tg.gelu(tg.linear(x, weight)), back, residual=x)))
+    loss().backward()
+    size = ROWS * 20_000 * 4
+    weight.grad = back.grad = None
+    tracemalloc.start()
+    value = loss()
+    tracemalloc.reset_peak()
+    held = tracemalloc.get_traced_memory()[0]
+    value.backward()
+    peak = tracemalloc.get_traced_memory()[1] - held
+    tracemalloc.stop()
+    assert held > 2 * size and peak < 0.9 * size  # packed parts of the products and the gradients of two weights
