@@ -44,7 +44,7 @@ def model_of(config: TrainConfig, vocab_size: int, objective: Objective, rng: np
             return MaskedLM(BERTConfig(**sizes, block_size=config.block_size, attention_dropout=config.dropout), rng)
         if isinstance(objective, Spans):
             tokens: dict[str, Any] = {"start_token": objective.start, "pad_token": objective.start, "end_token": objective.end}
-            return T5(T5Config(**sizes, **tokens, feed_forward="gated_gelu"), rng)
+            return T5(T5Config(**sizes, **tokens, feed_forward="gated_gelu", tied=False), rng)  # version 1.1
     except ValueError as error:
         raise UserError(str(error)) from None
     return GPT(model_config(config, vocab_size), rng)
