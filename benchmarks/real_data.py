@@ -77,7 +77,7 @@ def pronunciation(b: Bench) -> None:
     columns = ("--source-column", "word", "--target-column", "phonemes")
     b.minigpt("train", "--model", "t5", "--data", train, "--vocab-size", 256, "--n-layer", 3, "--n-embd", 128,
               "--dropout", 0.1, "--max-steps", 100, "--out", b.work / "t5")  # fmt: skip
-    b.minigpt("finetune", b.work / "t5", "--task", "seq2seq", "--data", train, *columns, "--held-out", 0.01, "--epochs", 10,
+    b.minigpt("finetune", b.work / "t5", "--task", "seq2seq", "--data", train, *columns, "--held-out", 0.01, "--epochs", 9,
               "--batch-size", 64, "--learning-rate", 1e-3, "--warmup", 0.02, "--label-smoothing", 0.1,
               "--out", b.work / "t5-pronounce")  # fmt: skip
     rows = []
@@ -95,8 +95,8 @@ def verses(b: Bench) -> None:
     b.minigpt("train", "--model", "t5", "--data", train, "--vocab-size", 4096, "--n-layer", 3, "--n-embd", 192,
               "--n-head", 6, "--dropout", 0.1, "--max-steps", 300, "--out", b.work / "t5-text")  # fmt: skip
     b.minigpt("finetune", b.work / "t5-text", "--task", "seq2seq", "--data", train, *columns, "--held-out", 0.01,
-              "--epochs", 4, "--batch-size", 32, "--learning-rate", 1e-3, "--warmup", 0.05, "--label-smoothing", 0.1,
-              "--judge", 200, "--eval-interval", 340,
+              "--epochs", 12, "--batch-size", 32, "--learning-rate", 1e-3, "--warmup", 0.02, "--label-smoothing", 0.1,
+              "--judge", 200,
               "--out", b.work / "t5-verses")  # fmt: skip
     _curve(b.work / "t5-verses" / "metrics.jsonl")
     rows = []
