@@ -16,6 +16,7 @@ import numpy as np
 from minigpt.errors import UserError
 from minigpt.exchange.changes import Shape
 from minigpt.exchange.family import Architecture, Family, Row
+from minigpt.finetuning.lora import LoRALinear, adapted
 from tensorgrad import Tensor
 from tensorgrad.nn import Module, unfilled
 
@@ -95,20 +96,28 @@ def _as_stored(config: Any, stored: Mapping[str, np.ndarray], family: Family, ar
 
 
 def stored_tensors(model: Any, family: Family, architecture: Architecture) -> list[Stored]:
-    """The tensors of a model under their names, in our dtype, each made when it is written."""
+    """The tensors of a model under their names, in our dtype, each made when it is written; low-rank changes are added in."""
     config = model.config
     parameters = dict(model.named_parameters())
+    changed = {f"{name}.weight": module for name, module in adapted(model).items()}
     dtype = next(iter(parameters.values())).dtype
     tensors = []
     for entry in layout(family, architecture, config):
         name = (family.prefix if entry.prefixed else "") + entry.name
         size = math.prod(entry.shape(config)) * dtype.itemsize
-        tensors.append(Stored(name, size, partial(_stored, entry, parameters, dtype, config)))
+        tensors.append(Stored(name, size, partial(_stored, entry, parameters, changed, dtype, config)))
     return tensors
 
 
-def _stored(entry: Entry, parameters: Mapping[str, Tensor], dtype: np.dtype, config: Any) -> np.ndarray:
-    arrays = [parameters[name].data if name in parameters else np.zeros(shape, dtype) for name, shape in entry.parameters.items()]
+def _stored(
+    entry: Entry, parameters: Mapping[str, Tensor], changed: Mapping[str, LoRALinear], dtype: np.dtype, config: Any
+) -> np.ndarray:
+    arrays = []
+    for name, shape in entry.parameters.items():
+        if name in changed:
+            arrays.append(changed[name].merged_weight())
+        else:
+            arrays.append(parameters[name].data if name in parameters else np.zeros(shape, dtype))
     return np.ascontiguousarray(entry.row.change.write(arrays, config))
 
 

@@ -34,12 +34,16 @@ class LoRALinear(Linear):
         change = tg.linear(tg.linear(x, self.lora_A), self.lora_B)  # (.., r), then (.., m)
         return super().forward(x, residual) + self.scale * change
 
+    def merged_weight(self) -> np.ndarray:
+        """W + (alpha / r) B A."""
+        return self.weight.data + (self.scale * self.lora_B.data) @ self.lora_A.data
+
     def merged(self) -> Linear:
-        """A plain linear map with W + (alpha / r) B A."""
+        """A plain linear map with the change added."""
         out, into = self.weight.shape
         plain = Linear(into, out, bias=self.bias is not None)
         plain.astype(self.weight.dtype)
-        plain.weight.data = self.weight.data + (self.scale * self.lora_B.data) @ self.lora_A.data
+        plain.weight.data = self.merged_weight()
         if self.bias is not None:
             plain.bias = self.bias
         return plain

@@ -24,7 +24,7 @@ from minigpt.exchange.storage import CONFIG
 from minigpt.files import write_whole
 from minigpt.finetuning import adapter
 from minigpt.finetuning.loop import Loop, measured
-from minigpt.finetuning.lora import add_lora, merge
+from minigpt.finetuning.lora import adapted, add_lora, merge
 from minigpt.finetuning.parameters import freeze
 from minigpt.finetuning.picture import curves
 from minigpt.finetuning.settings import FinetuneConfig
@@ -59,6 +59,7 @@ def finetune(base: Path | str, config: FinetuneConfig, console: Console | None =
     table = read_table(config.data)
     test = None if config.test is None else read_table(config.test)
     model, tokenizer = checkpoint.load(base)
+    _add_its_adapter(model, base, config)
     task = task_of(config, model, tokenizer)
     init, parted, order, drop = (np.random.default_rng(s) for s in np.random.SeedSequence(config.seed).spawn(4))
     learned, held = _parts(task, table, config, parted)
@@ -109,6 +110,16 @@ def _description(files: Iterator[tuple[str, bytes]]) -> Iterator[tuple[str, byte
 def _refuse(out: Path) -> None:
     if any((out / name).exists() for name in (checkpoint.WEIGHTS, adapter.WEIGHTS)):
         raise UserError(f"{out} holds a model already; choose another --out")
+
+
+def _add_its_adapter(model: Module, base: Path | str, config: FinetuneConfig) -> None:
+    """Make the adapter that `base` may be a part of its model; UserError if another is to be saved on top of it alone."""
+    if adapted(model) and config.lora_rank and not config.merge:
+        raise UserError(
+            f"{base} is an adapter, on top of which no other can be saved: fine-tune it without lora_rank or with merge, for a "
+            "whole model, or write it as one first with minigpt.save_pretrained"
+        )
+    merge(model)
 
 
 def _parts(task: Task, table: Table, config: FinetuneConfig, rng: np.random.Generator) -> Parts:

@@ -77,11 +77,20 @@ def test_saved_and_read_again(family, targets, tmp_path):
     assert {name for name in first if "lora" in name} == set(kept)
 
 
-def test_the_base_that_is_saved_beside_is_unchanged(tmp_path):
-    model = changed("gpt2", "attention", tmp_path)
-    save_pretrained(model, tmp_path / "again")
-    same = [tensorfile.read(tmp_path / name / "model.safetensors") for name in ("base", "again")]
-    assert all((same[0][name] == same[1][name]).all() for name in same[0])
+@pytest.mark.parametrize(("family", "targets"), CASES)
+def test_a_changed_model_is_saved_as_a_plain_one_that_computes_the_same(family, targets, tmp_path):
+    model = changed(family, targets, tmp_path)
+    expected, names = model(IDS).numpy(), [*adapted(model)]
+    save_pretrained(model, tmp_path / "whole")
+    whole, base = from_pretrained(tmp_path / "whole"), from_pretrained(tmp_path / "base")
+    assert (
+        np.abs(whole(IDS).numpy() - expected).max() <= 1e-6 * np.abs(expected).max() < np.abs(base(IDS).numpy() - expected).max()
+    )
+    assert (tmp_path / "whole" / "config.json").read_bytes() == (tmp_path / "base" / "config.json").read_bytes()
+    plain, learned = dict(base.named_parameters()), {f"{name}.weight" for name in names} | {"classifier.weight"}
+    for name, p in whole.named_parameters():
+        assert (p.numpy() == plain[name].numpy()).all() == (name not in learned), name
+    assert [*adapted(model)] == names and (model(IDS).numpy() == expected).all()
 
 
 def names_of(folder):

@@ -11,7 +11,9 @@ from minigpt import tensorfile
 from minigpt.chat import DEFAULT, render
 from minigpt.checkpoint import load
 from minigpt.errors import UserError
+from minigpt.exchange.pretrained import save_pretrained
 from minigpt.finetuning import adapter
+from minigpt.finetuning.lora import adapted
 from minigpt.finetuning.run import finetune, said
 from minigpt.finetuning.settings import FinetuneConfig
 from minigpt.generation.config import GenerationConfig
@@ -144,6 +146,55 @@ def test_low_rank_changes_are_saved_alone_or_merged(bert, tables, tmp_path, comm
     ids = np.array([[2, 5, 6, 7, 3]])
     assert np.abs(models[0](ids).numpy() - models[1](ids).numpy()).max() < 1e-5
     assert command("classify", tmp_path / "alone", "the book was nice")[1].startswith("up")
+
+
+@pytest.fixture(scope="module", params=["bert", "gpt"])
+def on_top(request, tables, tmp_path_factory):
+    """An adapter and its task; what it computes is far from what its base does."""
+    folder, task = tmp_path_factory.mktemp("adapter"), {"bert": "classify", "gpt": "chat"}[request.param]
+    learned(request.getfixturevalue(request.param), tables, folder, task, lora_rank=4, lora_targets="all", learning_rate=2e-2)
+    return folder / "out", task
+
+
+IDS = np.array([[2, 5, 6, 7, 3]])
+
+
+def test_an_adapter_is_saved_as_a_whole_model(on_top, tmp_path):
+    model, tokenizer = load(on_top[0])
+    save_pretrained(model, tmp_path / "whole", tokenizer)
+    whole, again = load(tmp_path / "whole")
+    expected = model(IDS).numpy()
+    assert np.abs(whole(IDS).numpy() - expected).max() <= 2e-6 * np.abs(expected).max()
+    assert type(whole) is type(model) and not adapted(whole) and again.pieces == tokenizer.pieces
+    described = [json.loads((folder / "config.json").read_text()) for folder in (on_top[0], tmp_path / "whole")]
+    assert described[0] == described[1] and not list((tmp_path / "whole").glob("adapter*"))
+
+
+@pytest.mark.parametrize("settings", [{}, {"lora_rank": 2, "merge": True}])
+def test_an_adapter_goes_on_as_part_of_its_model(on_top, settings, tables, tmp_path):
+    folder, task = on_top
+    nothing = {"epochs": 1, "learning_rate": 1e-12, "weight_decay": 0.0}
+    found = learned(folder, tables, tmp_path, task, **nothing | settings)
+    expected, whole = load(folder)[0](IDS).numpy(), load(tmp_path / "out")[0]
+    assert np.abs(whole(IDS).numpy() - expected).max() <= 2e-6 * np.abs(expected).max() and not adapted(whole)
+    earlier = json.loads((folder / "results.json").read_text())["held_out"]["loss"]
+    assert found["before"]["loss"] == pytest.approx(earlier, rel=1e-5)
+
+
+def test_an_adapter_goes_on_under_another_head(bert, tables, tmp_path):
+    learned(bert, tables, tmp_path, "classify", "adapter", lora_rank=4, lora_targets="all", learning_rate=2e-2)
+    learned(tmp_path / "adapter", tables, tmp_path, "tag", epochs=1, learning_rate=1e-12, weight_decay=0.0)
+    base, expected, found = (load(folder)[0] for folder in (bert, tmp_path / "adapter", tmp_path / "out"))
+    known = expected.bert(IDS).numpy()
+    assert np.abs(found.bert(IDS).numpy() - known).max() <= 2e-6 * np.abs(known).max()
+    assert np.abs(base(IDS).numpy() - known).max() > 0.01
+
+
+def test_no_adapter_is_saved_on_top_of_another(on_top, tables, tmp_path):
+    folder, task = on_top
+    with pytest.raises(UserError, match=f"{folder} is an adapter, .* without lora_rank or with merge"):
+        learned(folder, tables, tmp_path, task, lora_rank=4)
+    assert not (tmp_path / "out").exists()
 
 
 def test_frozen_layers_stay_as_they_are(bert, tables, tmp_path):
