@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from minigpt.errors import UserError
 from minigpt.options import check_value, kinds, option
 
 Task = Literal["lm", "chat", "classify", "tag", "answer", "seq2seq", "embed"]
+
+FOR_TASKS = {  # settings that do nothing in the other tasks
+    "class_weights": ("classify", "tag"),
+    "pair_column": ("classify", "embed"),
+    "label_smoothing": ("seq2seq",),
+    "judge": ("seq2seq",),
+}
+LOW_RANK = ("lora_alpha", "lora_targets", "merge")  # settings that do nothing without a lora_rank
 
 
 @dataclass(frozen=True)
@@ -63,12 +72,17 @@ class FinetuneConfig:
             raise UserError(
                 f"freeze {self.freeze} does not go with lora_rank {self.lora_rank}, which trains no matrix as a whole"
             )
-        if self.merge and not self.lora_rank:
-            raise UserError("merge needs a lora_rank, as there is nothing to add to the model without")
-        for name, tasks in (("class_weights", ("classify", "tag")), ("pair_column", ("classify", "embed"))):
-            if getattr(self, name) and self.task not in tasks:
-                raise UserError(f"{name} is for the tasks {' and '.join(tasks)}, not {self.task}")
+        for name in self._given():
+            if name in LOW_RANK and not self.lora_rank:
+                raise UserError(f"{name} needs a lora_rank, as there is no low-rank change without")
+            if self.task not in FOR_TASKS.get(name, (self.task,)):
+                known = FOR_TASKS[name]
+                raise UserError(f"{name} is for the task{'s' * (len(known) > 1)} {' and '.join(known)}, not {self.task}")
         if self.task == "embed" and self.pair_column is None:
             raise UserError("the task embed needs pair_column, the text that belongs to each text")
         if self.learning_rate is None:
             object.__setattr__(self, "learning_rate", 5e-4 if self.lora_rank else 5e-5)
+
+    def _given(self) -> Iterator[str]:
+        """The names of the settings that are not as they are by default."""
+        return (f.name for f in fields(self) if getattr(self, f.name) != f.default)

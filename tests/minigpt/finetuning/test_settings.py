@@ -35,6 +35,10 @@ def test_the_learning_rate_depends_on_what_is_trained():
         ({"freeze": "some"}, "freeze must be"),
         ({"freeze": "all", "lora_rank": 2}, "freeze all does not go with lora_rank 2"),
         ({"merge": True}, "merge needs a lora_rank"),
+        ({"lora_alpha": 8.0}, "lora_alpha needs a lora_rank"),
+        ({"lora_targets": "all"}, "lora_targets needs a lora_rank"),
+        ({"label_smoothing": 0.5}, "label_smoothing is for the task seq2seq, not classify"),
+        ({"task": "chat", "judge": 5}, "judge is for the task seq2seq, not chat"),
         ({"task": "lm", "class_weights": True}, "class_weights is for the tasks classify and tag, not lm"),
         ({"task": "tag", "pair_column": "b"}, "pair_column is for the tasks classify and embed, not tag"),
         ({"task": "embed"}, "the task embed needs pair_column"),
@@ -43,3 +47,18 @@ def test_the_learning_rate_depends_on_what_is_trained():
 def test_settings_that_do_not_fit(settings, message):
     with pytest.raises(UserError, match=message):
         FinetuneConfig(**{"data": "a.tsv"} | settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"task": "seq2seq", "label_smoothing": 0.1, "judge": 5},
+        {"task": "tag", "class_weights": True},
+        {"task": "embed", "pair_column": "b"},
+        {"lora_rank": 2, "lora_alpha": 8.0, "lora_targets": "all", "merge": True},
+        {"lora_alpha": 16.0, "lora_targets": "attention", "label_smoothing": 0.0, "judge": 0},  # as by default
+    ],
+)
+def test_settings_that_do_fit(settings):
+    config = FinetuneConfig(data="a.tsv", **settings)
+    assert settings.items() <= dataclasses.asdict(config).items()
