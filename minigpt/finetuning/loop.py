@@ -16,6 +16,7 @@ from minigpt.examples import Example, batch, shuffled
 from minigpt.finetuning.parameters import groups
 from minigpt.finetuning.settings import FinetuneConfig
 from minigpt.finetuning.tasks.task import Task
+from minigpt.signals import StopRequest
 
 
 class Loop:
@@ -38,20 +39,22 @@ class Loop:
         order: np.random.Generator,
         drop: np.random.Generator,
         tell: Callable[[dict[str, Any]], object],
+        stop: StopRequest,
     ) -> None:
-        """Learn until the steps are done or config.patience is over; `tell` is given the record of each step.
+        """Learn until the steps are done, config.patience is over or a stop is asked for; `tell` is given each step's record.
 
         TrainingError for a loss or gradient that is not finite.
         """
-        step, lengths = 0, [len(example.ids) for example in learned]
-        while step < self.steps and not self._over():
+        step, last, lengths = 0, False, [len(example.ids) for example in learned]
+        while not last and not self._over():
             for rows in shuffled(lengths, self.config.batch_size, order):
                 step += 1
                 record = self._step(step, [learned[i] for i in rows], drop)
-                if step % self.interval == 0 or step == self.steps:
+                last = step == self.steps or stop.signal is not None
+                if last or step % self.interval == 0:
                     record |= self._evaluate(held)
                 tell(record)
-                if step == self.steps or self._over():
+                if last or self._over():
                     break
         for name, p in self.model.named_parameters():
             if name in self._best:

@@ -17,7 +17,7 @@ from rich.console import Console
 import tensorgrad as tg
 from minigpt import checkpoint
 from minigpt.display import Display
-from minigpt.errors import TrainingError, UserError
+from minigpt.errors import Interrupted, TrainingError, UserError
 from minigpt.examples import Example
 from minigpt.exchange import pretrained
 from minigpt.exchange.storage import CONFIG
@@ -33,6 +33,7 @@ from minigpt.finetuning.table import Table, read_table
 from minigpt.finetuning.tasks.task import Task
 from minigpt.folder import opened
 from minigpt.metrics import MetricsLog
+from minigpt.signals import PIPE, StopRequest
 from minigpt.tokenizer import Tokenizer
 from tensorgrad.nn import Module
 
@@ -54,6 +55,8 @@ def finetune(base: Path | str, config: FinetuneConfig, console: Console | None =
     on config.test.
 
     UserError for whatever does not fit, before anything is learned or written; TrainingError for a loss that is not finite.
+    Ctrl-C and SIGTERM let it finish its step, measure and save: then it raises Interrupted.  Once the model is saved, while
+    the rest is measured, they end it at once.
     """
     _refuse(Path(config.out))
     table = read_table(config.data)
@@ -72,14 +75,28 @@ def finetune(base: Path | str, config: FinetuneConfig, console: Console | None =
         if not math.isfinite(before["loss"]):
             raise TrainingError(f"the loss is {before['loss']} before anything is learned; the weights of {base} may be damaged")
         shown.say(f"before: {said(before)}")
-        loop.run(learned, held, order, drop, lambda record: _tell(record, log, shown))
-        results: dict[str, Any] = {"task": config.task, "before": before, "held_out": loop.figures | task.written(model, held)}
+        with StopRequest() as stop:
+            loop.run(learned, held, order, drop, lambda record: _tell(record, log, shown, stop), stop)
+            results: dict[str, Any] = {"task": config.task, "before": before, "held_out": loop.figures}
+            write_whole(out / "curves.svg", curves(log.records, task.shown, f"fine-tuning to {config.task}"))
+            _write(results, config)
+            save(model, task.tokenizer, out, base, config)
+        if stop.signal is not None:
+            reached = f"stopped after step {log.records[-1]['step']} of {loop.steps}"
+            raise Interrupted(f"{reached}; the best weights so far are saved in {out}", stop.signal)
+        results["held_out"] = loop.figures | task.written(model, held)
         if tested:
             results["test"] = measured(model, task, tested) | task.written(model, tested)
-        _pictures(out, model, task, tested or held, log.records)
-        write_whole(out / RESULTS, json.dumps(results | {"settings": dataclasses.asdict(config)}, indent=2) + "\n")
-        save(model, task.tokenizer, out, base, config)
+        with tg.no_grad():
+            for name, svg in task.pictures(model, tested or held).items():
+                write_whole(out / name, svg)
+        _write(results, config)
     return results
+
+
+def _write(results: dict[str, Any], config: FinetuneConfig) -> None:
+    text = json.dumps(results | {"settings": dataclasses.asdict(config)}, indent=2)
+    write_whole(Path(config.out) / RESULTS, text + "\n")
 
 
 def task_of(config: FinetuneConfig, model: Any, tokenizer: Tokenizer) -> Task:
@@ -154,11 +171,14 @@ def _introduce(shown: Display, model: Module, task: Task, learned: Sequence[Exam
         shown.say(f"{task.shortened:,} texts were cut to what the model can read")
 
 
-def _tell(record: dict[str, Any], log: MetricsLog, shown: Display) -> None:
+def _tell(record: dict[str, Any], log: MetricsLog, shown: Display, stop: StopRequest) -> None:
     log.append(record)
-    shown.step(record)
-    if record["val_loss"] is not None:
-        shown.say("  " + said({name: value for name, value in record.items() if name not in _PLAIN}))
+    try:
+        shown.step(record)
+        if record["val_loss"] is not None:
+            shown.say("  " + said({name: value for name, value in record.items() if name not in _PLAIN}))
+    except BrokenPipeError:
+        stop.signal = PIPE
 
 
 _PLAIN = ("step", "loss", "val_loss", "lr", "grad_norm", "tokens_per_second", "seconds")
@@ -169,10 +189,3 @@ def said(figures: dict[str, float]) -> str:
     return "  ".join(
         f"{name.replace('_', ' ')} {value:{',' if isinstance(value, int) else '.4f'}}" for name, value in figures.items()
     )
-
-
-def _pictures(out: Path, model: Any, task: Task, examples: Sequence[Example], records: Sequence[dict[str, Any]]) -> None:
-    write_whole(out / "curves.svg", curves(records, task.shown, f"fine-tuning to {task.config.task}"))
-    with tg.no_grad():
-        for name, svg in task.pictures(model, examples).items():
-            write_whole(out / name, svg)

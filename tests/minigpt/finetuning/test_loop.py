@@ -1,6 +1,7 @@
 """The learning rate rises and falls on lines, and the weights of the best evaluation are the ones that stay."""
 
 import math
+import signal
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from minigpt.errors import TrainingError
 from minigpt.examples import Example
 from minigpt.finetuning.loop import Loop
 from minigpt.finetuning.settings import FinetuneConfig
+from minigpt.signals import StopRequest
 from tensorgrad.nn import Linear
 
 ROWS = [Example(np.arange(3), np.array(i)) for i in range(8)]
@@ -31,12 +33,13 @@ class Line:
         return {"loss": 0.0, "figure": next(self.figures)}
 
 
-def run(figures, model=None, **settings):
+def run(figures, model=None, tell=None, **settings):
     task, model = Line(figures), model or Linear(2, 1, bias=False, rng=np.random.default_rng(0))
     records = []
     config = FinetuneConfig(**{"data": "a", "batch_size": 4, "learning_rate": 0.1, "weight_decay": 0.0} | settings)
     loop = Loop(model, task, config, len(ROWS))
-    loop.run(ROWS, ROWS, np.random.default_rng(0), np.random.default_rng(0), records.append)
+    with StopRequest() as stop:
+        loop.run(ROWS, ROWS, np.random.default_rng(0), np.random.default_rng(0), tell or records.append, stop)
     return loop, task, model, records
 
 
@@ -63,6 +66,19 @@ def test_patience():
 def test_evaluations_by_steps_and_a_last_one():
     _, _, _, records = run([1, 2, 3, 4], epochs=9, eval_interval=3, max_steps=7)
     assert [r["step"] for r in records if r["val_loss"] is not None] == [3, 6, 7]
+
+
+def test_a_signal_ends_it_with_an_evaluation_after_the_next_step():
+    records = []
+
+    def tell(record):
+        records.append(record)
+        if record["step"] == 3:
+            signal.raise_signal(signal.SIGTERM)
+
+    _, task, model, _ = run([1, 5], tell=tell, epochs=4)
+    assert [r["step"] for r in records if r["val_loss"] is not None] == [2, 4] and len(records) == 4
+    assert (model.weight.numpy() == task.weights[1]).all()
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

@@ -1,11 +1,13 @@
 """What cannot be learned or used is one sentence, and nothing is written."""
 
 import json
+import signal
 
 import pytest
 
 from minigpt import checkpoint, save_pretrained
 from minigpt.display import Display
+from minigpt.finetuning.tasks.task import Task
 
 
 def refused(result, *words):
@@ -121,10 +123,39 @@ def test_a_damaged_model_is_not_learned_from(bert, tables, tmp_path, command):
     assert not (tmp_path / "out" / "model.safetensors").exists()
 
 
-def test_a_reader_who_leaves_before_there_is_a_model_is_no_success(bert, tables, tmp_path, command, monkeypatch):
+@pytest.mark.parametrize(("event", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (BrokenPipeError, 141)])
+def test_whoever_asks_it_to_stop_or_leaves_has_the_best_weights_so_far(bert, tables, tmp_path, command, monkeypatch, event, code):
+    def step(_, record):
+        if record["step"] == 2 and event is BrokenPipeError:
+            raise event
+        if record["step"] == 2:
+            signal.raise_signal(event)
+
+    monkeypatch.setattr(Display, "step", step)
+    out, before = tmp_path / "out", signal.getsignal(signal.SIGINT)
+    got, _, err = command("finetune", bert, "--data", tables / "classify.jsonl", "--batch-size", 2, "--out", out)
+    assert got == code and err.count("\n") == 1 and "after step 3 of" in err and f"saved in {out}" in err
+    assert signal.getsignal(signal.SIGINT) is before
+    records = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert len(records) == 3 and records[-1]["accuracy"] == json.loads((out / "results.json").read_text())["held_out"]["accuracy"]
+    assert command("classify", out, "the book was nice")[0] == 0
+
+
+def test_the_model_is_there_before_the_rest_is_measured(bert, tables, tmp_path, command, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Task, "written", interrupted)
+    out = tmp_path / "out"
+    assert command("finetune", bert, "--data", tables / "classify.jsonl", "--out", out)[0] == 130
+    assert command("classify", out, "the book was nice")[0] == 0
+    assert "accuracy" in json.loads((out / "results.json").read_text())["held_out"]
+
+
+def test_a_reader_who_leaves_before_anything_is_learned_is_no_success(bert, tables, tmp_path, command, monkeypatch):
     def leave(*_):
         raise BrokenPipeError
 
-    monkeypatch.setattr(Display, "step", leave)
+    monkeypatch.setattr(Display, "say", leave)
     code, _, err = command("finetune", bert, "--data", tables / "classify.jsonl", "--out", tmp_path / "out")
     assert code == 141 and "nothing was saved" in err and not (tmp_path / "out" / "model.safetensors").exists()
