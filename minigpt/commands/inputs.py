@@ -37,9 +37,14 @@ def given_texts(options: dict[str, Any]) -> list[str]:
 
 def say_cut(tokenizer: Tokenizer, texts: Sequence[str], length: int, control: bool = False) -> None:
     """Say on standard error how many texts are longer than `length` tokens, and were cut."""
-    cut = sum(len(tokenizer.encode_pair(text, control=control)) > length for text in texts)
+    say_longer([len(tokenizer.encode_pair(text, control=control)) for text in texts], length)
+
+
+def say_longer(lengths: Sequence[int], most: int) -> None:
+    """The same of texts whose lengths in tokens are known."""
+    cut = sum(length > most for length in lengths)
     if cut:
-        print(f"minigpt: {cut} of {len(texts)} texts were cut to {length:,} tokens", file=sys.stderr)
+        print(f"minigpt: {cut} of {len(lengths)} texts were cut to {most:,} tokens", file=sys.stderr)
 
 
 def read_lines(name: str, what: str, keep_empty: bool = False) -> list[str]:

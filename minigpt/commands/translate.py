@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from minigpt.commands.decoding import add_decoding, check_batch, decoding
 from minigpt.commands.generate import record
-from minigpt.commands.inputs import add_texts, given_texts
+from minigpt.commands.inputs import add_texts, given_texts, say_longer
 from minigpt.errors import UserError
 from minigpt.generation.config import GenerationConfig
+
+if TYPE_CHECKING:
+    from minigpt.tokenizer import Tokenizer
 
 EPILOG = """For any model that reads one text and writes another: translations, pronunciations, summaries. It writes what is
 likeliest, token by token; --num-beams 4 looks further, --temperature 1 draws."""
@@ -42,7 +46,9 @@ def run(options: dict[str, Any]) -> int:
     from minigpt.generation.translate import translate
 
     model, tokenizer = load(options["folder"])
-    for answer in translate(model, tokenizer, texts, config, log_probs=options["json"], **_how(options)):
+    answers = translate(model, tokenizer, texts, config, log_probs=options["json"], **_how(options))
+    _say_cut(model, tokenizer, texts)
+    for answer in answers:
         print(json.dumps(record(answer)) if options["json"] else answer.text)
     return 0
 
@@ -59,6 +65,7 @@ def _score(options: dict[str, Any], config: GenerationConfig) -> int:
     targets = table.texts(options["target_column"], "--target-column")
     model, tokenizer = load(options["folder"])
     found = score(model, tokenizer, sources, targets, config, **_how(options))
+    _say_cut(model, tokenizer, dict.fromkeys(sources))
     if options["json"]:
         print(json.dumps(found))
     else:
@@ -67,6 +74,14 @@ def _score(options: dict[str, Any], config: GenerationConfig) -> int:
                 f"{name.replace('_', ' '):<16} {value:>9,}" if name == "texts" else f"{name.replace('_', ' '):<16} {value:9.4f}"
             )
     return 0
+
+
+def _say_cut(model: Any, tokenizer: Tokenizer, texts: Iterable[str]) -> None:
+    from minigpt.generation.translate import source_ids
+
+    if model.config.block_size is not None:
+        lengths = [len(source_ids(tokenizer, text, model.config.end_token)) for text in texts]
+        say_longer(lengths, model.config.block_size)
 
 
 def _how(options: dict[str, Any]) -> dict[str, Any]:

@@ -169,6 +169,23 @@ def test_the_command_scores_a_table(command, folder, tmp_path):
     assert "do not go with --score" in command("translate", folder, "abc", "--score", path)[2]
 
 
+def test_texts_that_are_cut_are_counted(command, tmp_path):
+    """A source that a table has twice is read, and counted, once."""
+    tokenizer = char_tokenizer(LETTERS, ["<pad>", "</s>"])
+    tokens = {"start_token": 6, "end_token": 7, "pad_token": 6}
+    config = BartConfig(tokenizer.vocab_size, block_size=6, n_layer=1, n_head=2, n_embd=8, **tokens)
+    minigpt.save(tmp_path / "bart", Bart(config, np.random.default_rng(0)), tokenizer)
+    said = "minigpt: 1 of 2 texts were cut to 6 tokens\n"
+    code, out, err = command("translate", tmp_path / "bart", "abcde", "abcdef", "--truncate", "--json")
+    assert (code, len(out.splitlines()), err) == (0, 2, said)
+    assert command("translate", tmp_path / "bart", "abcde", "--truncate", "--json")[2] == ""
+    path = tmp_path / "pairs.tsv"
+    path.write_text("source\ttarget\nabcdef\ta\nabc\tb\nabcdef\tc\n")
+    code, _, err = command("translate", tmp_path / "bart", "--score", path, "--truncate")
+    assert (code, err) == (0, said)
+    assert "a text has 7 tokens" in command("translate", tmp_path / "bart", "--score", path)[2]
+
+
 def test_mistakes_on_the_command_line_are_one_sentence(command, folder, trained):
     for arguments, words in (
         ((trained, "abc"), "does not translate"),
