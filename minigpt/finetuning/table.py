@@ -74,6 +74,18 @@ class Table:
                 raise UserError(f"{self.place(i)} has {_shown(value)} in column {column!r}, not words")
         return values
 
+    def alternatives(self, column: str, flag: str) -> list[tuple[str, ...]]:
+        """The texts of each row, any of which is right, from one or from a JSON list; none where it is empty or null."""
+        found = []
+        for i, value in enumerate(self.column(column, flag)):
+            texts = [value] if isinstance(value, str) else [] if value is None else value
+            if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+                raise UserError(
+                    f"{self.place(i)} has {_shown(value)} in column {column!r}, not a text, a list of texts, or null for none"
+                )
+            found.append(tuple(text for text in texts if text.strip()))
+        return found
+
 
 def read_table(path: Path | str) -> Table:
     """The rows of a .tsv, .csv or .jsonl file; UserError, with the line, if it is unreadable, malformed or has none."""

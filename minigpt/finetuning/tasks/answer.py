@@ -44,13 +44,10 @@ class Extraction(Task):
         c = self.config
         questions = table.texts(c.question_column, "--question-column")
         contexts = table.texts(c.context_column, "--context-column")
-        answers = table.column(c.answer_column, "--answer-column")
+        answers = table.alternatives(c.answer_column, "--answer-column")
         return [self._row(*row, table.place(i)) for i, row in enumerate(zip(questions, contexts, answers, strict=True))]
 
-    def _row(self, question: str, context: str, given: Any, place: str) -> list[Example]:
-        answers = tuple(filter(None, [given] if isinstance(given, str) else given or []))
-        if not all(isinstance(answer, str) for answer in answers):
-            raise UserError(f"{place} has an answer that is not a text")
+    def _row(self, question: str, context: str, answers: tuple[str, ...], place: str) -> list[Example]:
         begin = context.find(answers[0]) if answers else 0
         if begin < 0:
             raise UserError(f"{place} has an answer that is not in its context, word for word: {answers[0]!r}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -104,7 +103,7 @@ class Classification(Labelling):
         wanted = self.numbered([[label] for label in table.labels(c.label_column, "--label-column")], table)
         rows = []
         for i, (a, b) in enumerate(zip(firsts, seconds, strict=True)):
-            found = self.fit(partial(self.tokenizer.encode_pair, a, b), table.place(i))
+            found = self.encoded(table.place(i), a, b)
             rows.append([Example(found.ids, wanted[i][0], found.segments)])
         return rows
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -42,10 +41,9 @@ class Embedding(Task):
         firsts = table.texts(self.config.text_column, "--text-column")
         seconds = table.texts(self.config.pair_column, "--pair-column")
         places = [table.place(i) for i in range(len(table))]
-        return [[Example(self._ids(a, p), self._ids(b, p))] for a, b, p in zip(firsts, seconds, places, strict=True)]
-
-    def _ids(self, text: str, place: str) -> np.ndarray:
-        return self.fit(partial(self.tokenizer.encode_pair, text), place).ids
+        return [
+            [Example(self.encoded(p, a).ids, self.encoded(p, b).ids)] for a, b, p in zip(firsts, seconds, places, strict=True)
+        ]
 
     def start(self, model: Any, rng: np.random.Generator) -> Module:
         return bare(model)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 
 from minigpt.errors import UserError
@@ -28,7 +26,7 @@ class Tagging(Labelling):
                 raise UserError(f"{table.place(i)} has {len(words)} words, but {len(wanted)} tags")
         rows = []
         for i, (words, numbers) in enumerate(zip(texts, self.numbered(tags, table), strict=True)):
-            found = self.fit(partial(self.tokenizer.encode_pair, " ".join(words)), table.place(i))
+            found = self.encoded(table.place(i), " ".join(words))
             first = first_tokens(words, found)
             targets = np.full(len(found), IGNORED)
             targets[first] = numbers[: len(first)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from minigpt.errors import UserError
 from minigpt.examples import Batch, Example
 from minigpt.finetuning.settings import FinetuneConfig
 from minigpt.finetuning.table import Table
-from minigpt.tokenizer import Tokenizer
+from minigpt.tokenizer import Encoded, Tokenizer
 from tensorgrad import Tensor
 from tensorgrad.nn import Module
 
@@ -83,6 +84,13 @@ class Task(ABC):
             )
         self.shortened += 1
         return encode(length=self.limit)
+
+    def encoded(self, place: str, a: str, b: str | None = None) -> Encoded:
+        """A text, or two, as a model with a head reads them; UserError if nothing of either is among the tokens."""
+        found = self.fit(partial(self.tokenizer.encode_pair, a, b), place)
+        if not (found.texts >= 0).any():
+            raise UserError(f"{place} has a text of which no token can be read: {a[:40]!r}")
+        return found
 
 
 def writer(model: Any, task: str) -> None:

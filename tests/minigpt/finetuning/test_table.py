@@ -38,6 +38,22 @@ def test_json_lines_keep_their_types(tmp_path):
     assert got.labels("label", "--l") == ["1", "True"] and got.lists("tags", "--t") == [["X", "Y"]] * 2
 
 
+def test_alternatives_are_none_one_or_several(tmp_path):
+    values = ["a b", ["a", "", "b"], "", " ", None, []]
+    got = table(tmp_path, "a.jsonl", "".join(json.dumps({"answer": value}) + "\n" for value in values))
+    assert got.alternatives("answer", "--a") == [("a b",), ("a", "b"), (), (), (), ()]
+
+
+@pytest.mark.parametrize("value", ["5", "0", "1.5", "true", "false", "{}", '{"text": ["a"]}', "[5]", '["a", null]', "NaN"])
+def test_what_is_no_text_is_no_alternative(tmp_path, value):
+    got = table(tmp_path, "a.jsonl", '{"answer": null}\n{"answer": ' + value + "}\n")
+    with pytest.raises(UserError) as caught:
+        got.alternatives("answer", "--a")
+    assert str(caught.value) == (
+        f"{tmp_path}/a.jsonl, line 2 has {value} in column 'answer', not a text, a list of texts, or null for none"
+    )
+
+
 def test_rows_that_are_equal_both_count(tmp_path):
     assert len(table(tmp_path, "a.tsv", "text\nsame\nsame\n")) == 2
 

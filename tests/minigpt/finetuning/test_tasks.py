@@ -16,7 +16,9 @@ from minigpt.finetuning.run import task_of
 from minigpt.finetuning.settings import FinetuneConfig
 from minigpt.finetuning.table import read_table
 from minigpt.lossless import char_tokenizer
+from minigpt.models.bert import BERT, BERTConfig
 from minigpt.models.gpt import GPT, GPTConfig
+from minigpt.vocabularies import Vocabulary, learn
 
 
 def made(folder, tmp_path, task, *rows, **settings):
@@ -180,6 +182,30 @@ def test_a_label_that_is_not_known(bert, tmp_path):
     (tmp_path / "other.jsonl").write_text('{"text": "a", "label": "z"}\n')
     with pytest.raises(UserError, match="line 1 has the class 'z', but only x, y are known"):
         task.read(read_table(tmp_path / "other.jsonl"))
+
+
+@pytest.mark.parametrize("answer", [5, True, 1.5, 0, {}, [1]])
+def test_an_answer_that_is_no_text(bert, tmp_path, answer):
+    row = {"question": "film", "context": "the film was good", "answer": answer}
+    with pytest.raises(UserError, match=r"line 1 has .* in column 'answer', not a text, a list of texts, or null for none"):
+        made(bert, tmp_path, "answer", row)
+
+
+@pytest.mark.parametrize("task", ["classify", "tag", "embed"])
+def test_a_text_that_vanishes_among_its_tokens_is_refused(task, tmp_path):
+    """A zero-width space is no white space, and no token either."""
+    tokenizer = learn(Vocabulary("wordpiece", 60, "bert"), ["the film"], set("the film"))
+    model = BERT(BERTConfig(tokenizer.vocab_size, 16, 1, 2, 16), np.random.default_rng(0))
+    save_pretrained(model, tmp_path / "base", tokenizer)
+    rows = [{"text": text, "label": label, "b": "film"} for text, label in (("film", "a"), ("\u200b", "b"))]
+    with pytest.raises(UserError, match=r"line 2 has a text of which no token can be read: '\\u200b'"):
+        made(tmp_path / "base", tmp_path, task, *rows, pair_column="b" if task == "embed" else None)
+
+
+def test_what_is_cut_to_nothing_is_refused(bert, tmp_path):
+    rows = [{"text": "the film", "label": "A B"}]
+    with pytest.raises(UserError, match="line 1 has a text of which no token can be read: 'the film'"):
+        made(bert, tmp_path, "tag", *rows, max_length=2, truncate=True)
 
 
 def test_what_is_cut_keeps_its_ends(bert, t5, tmp_path):
