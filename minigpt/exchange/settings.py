@@ -6,6 +6,7 @@ from typing import Any
 
 from minigpt.errors import UserError
 from minigpt.exchange.family import OBJECT, Architecture, Family, Setting
+from minigpt.models.heads import SequenceClassifier, TokenClassifier
 
 _SILENT = object()
 
@@ -17,6 +18,8 @@ def read_settings(family: Family, architecture: Architecture, theirs: dict[str, 
         if value is not _SILENT and value not in supported:
             raise UserError(f"{where} says {name} {value!r}, but only {_listed(supported)} is supported")
     fields = {setting.ours: _read(setting, theirs, where) for setting in family.settings}
+    if architecture.model in (SequenceClassifier, TokenClassifier) and not fields["labels"]:
+        raise UserError(f"{where} says id2label {theirs['id2label']!r}, but a model that classifies needs the name of a class")
     try:
         return family.config(**fields | dict(architecture.config))
     except ValueError as error:

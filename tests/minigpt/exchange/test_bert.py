@@ -85,6 +85,8 @@ def test_labels_are_written_by_number_and_by_name(tmp_path):
     ("change", "words"),
     [
         ({"id2label": {"0": "good", "2": "bad"}}, "a name for each number from 0"),
+        ({"id2label": {}}, r"config.json says id2label \{\}, but a model that classifies needs the name of a class"),
+        ({"id2label": None}, "says id2label None, but a model that classifies"),
         ({"id2label": ["good", "bad"]}, "id2label must be an object"),
         ({"id2label": {"0": "good", "1": "bad"}}, r"classifier\.weight is float32 \(3, 16\), not float \(2, 16\)"),
         ({"position_embedding_type": "relative_key"}, "only 'absolute' is supported"),
