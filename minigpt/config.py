@@ -44,6 +44,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+SHORTEST = {"gpt": 1, "bert": 3, "t5": 2}  # windows: a bert's loses two tokens for [CLS] and [SEP], some of a t5's stays
 LARGEST_FILE = 1 << 20  # bytes of a configuration file
 
 
@@ -116,6 +117,8 @@ class TrainConfig:
         assert self.min_lr is not None and self.warmup_steps is not None
         if self.n_embd % self.n_head:
             raise UserError(f"n_embd {self.n_embd} is not divisible by n_head {self.n_head}")
+        if self.block_size < SHORTEST[self.model]:
+            raise UserError(f"block_size must be at least {SHORTEST[self.model]} for {self.model}, not {self.block_size}")
         if self.model != "gpt" and not self.bias:
             raise UserError(f"a model without biases can be asked for with gpt only: {self.model} has those of its paper")
         if self.whole_words and self.model != "bert":

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minigpt.config import TrainConfig
+from minigpt.config import SHORTEST, TrainConfig
 from minigpt.errors import UserError
 from minigpt.manual import Manual
 from minigpt.sources import open_source
@@ -34,7 +34,8 @@ def load_corpus(config: TrainConfig) -> Corpus:
     text = Manual() if config.data is None else open_source(config.data, config.field)
     tokens = tokenize(text, Vocabulary(config.tokenizer or "", config.vocab_size, config.model, config.lowercase))
     train, validation = tokens.ids[: tokens.cut], tokens.ids[tokens.cut :]
-    for part, ids, least in (("first 90%", train, config.block_size + 1), ("last 10%", validation, 3)):
+    shortest = max(2, SHORTEST[config.model])
+    for part, ids, least in (("first 90%", train, config.block_size + 1), ("last 10%", validation, shortest + 1)):
         if len(ids) < least:
             raise UserError(
                 f"{text.name} is too short: its {part} has {len(ids)} tokens, and block_size {config.block_size} "

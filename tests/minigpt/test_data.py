@@ -53,6 +53,8 @@ def test_too_short_says_both_numbers_and_one_more_token_is_enough(tmp_path):
     assert len(corpus(tmp_path, "a" * 40, block_size=35).train) == 36
     with pytest.raises(UserError, match="last 10% has 2 tokens"):
         corpus(tmp_path, "a" * 20, block_size=1)
+    with pytest.raises(UserError, match="last 10% has 3 tokens, and block_size 3 needs at least 4 there"):
+        corpus(tmp_path, "a" * 30, block_size=3, model="bert", tokenizer="char")
 
 
 @pytest.mark.parametrize(

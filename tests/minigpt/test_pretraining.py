@@ -131,10 +131,18 @@ def test_nothing_to_predict_among_what_is_held_out_is_one_sentence(tmp_path):
     """Not a loss of 0."""
     path = tmp_path / "short.txt"
     path.write_text("the cat sat on the mat and the dog sat too. " * 12)
-    config = TrainConfig(model="bert", data=str(path), n_layer=1, n_head=1, n_embd=8, block_size=2, batch_size=2, vocab_size=300)
+    config = TrainConfig(model="bert", data=str(path), n_layer=1, n_head=1, n_embd=8, block_size=3, batch_size=2, vocab_size=300)
     trainer, corpus = trainer_for(config)
     with pytest.raises(UserError, match="none of the 15 tokens held out is a target: a longer text is needed"):
         evaluate(trainer.model, corpus, config, 10, objective=trainer.objective)
+
+
+@pytest.mark.parametrize(("model", "block"), [("gpt", 1), ("bert", 3), ("t5", 2)])
+def test_the_shortest_windows_can_be_learned(model, block, text_file):
+    config = TrainConfig(model=model, data=str(text_file), **SIZES | {"block_size": block, "batch_size": 64})
+    trainer, corpus = trainer_for(config)
+    assert np.isfinite(trainer.update()["loss"])
+    assert np.isfinite(evaluate(trainer.model, corpus, config, 2, objective=trainer.objective))
 
 
 def test_logits_only_where_there_is_a_target(config):
@@ -177,6 +185,9 @@ def test_bad_settings_are_one_sentence(text_file):
         ({"model": "bert", "bias": False}, "without biases .* gpt only"),
         ({"model": "t5", "whole_words": True}, "cannot be given for t5"),
         ({"lowercase": True}, "lowercase is for wordpiece, unigram and words: char gives back exactly the text"),
+        ({"model": "t5", "block_size": 1}, "block_size must be at least 2 for t5, not 1"),
+        ({"model": "bert", "block_size": 1}, "block_size must be at least 3 for bert, not 1"),
+        ({"model": "bert", "block_size": 2}, "block_size must be at least 3 for bert, not 2"),
         ({"model": "bart"}, "model must be one of gpt, bert, t5, not 'bart'"),
     ]:
         with pytest.raises(UserError, match=message):
