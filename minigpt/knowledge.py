@@ -84,7 +84,7 @@ def read_passages(folder: Path | str) -> list[Passage]:
         raise UserError(f"{folder} is not a folder of texts")
     passages = []
     for file in open_source(str(folder)).files:
-        text = "".join(piece or "\n\n" for piece in open_source(str(file)).pieces()).replace("\r\n", "\n")
+        text = "".join(piece or "\n\n" for piece in open_source(str(file), hint="").pieces()).replace("\r\n", "\n")
         name = str(file.relative_to(folder))
         passages += [Passage(name, text.count("\n", 0, begin) + 1, part) for begin, part in _parts(text)]
     if not passages:

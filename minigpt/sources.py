@@ -23,16 +23,18 @@ from minigpt.errors import UserError
 
 PIECE = 1 << 18  # bytes read at once
 LONGEST_LINE = 1 << 28  # bytes of one JSON line
+CHOICE = "; name the key with --field"
 END = None  # between two documents
 
 
 @dataclass(frozen=True)
 class Source:
-    """Files to read in this order; `field` is the key of the text in JSON lines."""
+    """Files to read in this order; `field` is the key of the text in JSON lines, `hint` is said if there is none."""
 
     name: str
     files: tuple[Path, ...]
     field: str = "text"
+    hint: str = CHOICE
 
     @cached_property
     def digest(self) -> str:
@@ -63,23 +65,23 @@ class Source:
         first = True
         for file in self.files:
             with _opened(file) as stream:
-                for document in _documents(stream, file, self.field):
+                for document in _documents(stream, file, self):
                     if not first:
                         yield END
                     first = False
                     yield from document
 
 
-def open_source(data: str, field: str = "text") -> Source:
+def open_source(data: str, field: str = "text", hint: str = CHOICE) -> Source:
     """The file, the files under a folder in the order of their paths (no name beginning with a dot), or "-", standard input.
 
     UserError if there is nothing to read.
     """
     if data == "-":
-        return Source("standard input", (_spooled(sys.stdin.buffer),), field)
+        return Source("standard input", (_spooled(sys.stdin.buffer),), field, hint)
     path = Path(data)
     if not path.is_dir():
-        return Source(data, (path,), field)
+        return Source(data, (path,), field, hint)
     try:
         inside = sorted(p for p in path.rglob("*") if p.is_file())
     except OSError as error:
@@ -87,7 +89,7 @@ def open_source(data: str, field: str = "text") -> Source:
     files = [p for p in inside if not any(part.startswith(".") for part in p.relative_to(path).parts)]
     if not files:
         raise UserError(f"the folder {path} has no files to read")
-    return Source(data, tuple(files), field)
+    return Source(data, tuple(files), field, hint)
 
 
 def _spooled(stream: IO[bytes]) -> Path:
@@ -114,8 +116,8 @@ def _opened(file: Path, plain: bool = False) -> IO[bytes]:
         raise UserError(f"cannot read the data file {file}: {error.strerror or error}") from None
 
 
-def _documents(stream: IO[bytes], file: Path, field: str) -> Iterator[Iterator[str]]:
-    return _json_documents(stream, file, field) if _is_lines(file) else iter([_decoded(stream, file)])
+def _documents(stream: IO[bytes], file: Path, source: Source) -> Iterator[Iterator[str]]:
+    return _json_documents(stream, file, source) if _is_lines(file) else iter([_decoded(stream, file)])
 
 
 def _decoded(stream: IO[bytes], file: Path) -> Iterator[str]:
@@ -143,7 +145,7 @@ def _decoded(stream: IO[bytes], file: Path) -> Iterator[str]:
         offset += len(block)
 
 
-def _json_documents(stream: IO[bytes], file: Path, field: str) -> Iterator[Iterator[str]]:
+def _json_documents(stream: IO[bytes], file: Path, source: Source) -> Iterator[Iterator[str]]:
     number = 0
     while line := _read(file, stream.readline, LONGEST_LINE):
         number += 1
@@ -153,10 +155,10 @@ def _json_documents(stream: IO[bytes], file: Path, field: str) -> Iterator[Itera
             entry = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise UserError(f"{file}, line {number} is not JSON: {error}") from None
-        text = entry.get(field) if isinstance(entry, dict) else None
+        text = entry.get(source.field) if isinstance(entry, dict) else None
         if not isinstance(text, str):
             found = f"keys {', '.join(map(repr, entry))}" if isinstance(entry, dict) else f"a {type(entry).__name__}"
-            raise UserError(f"{file}, line {number} has no text under {field!r} (it has {found}); name the key with --field")
+            raise UserError(f"{file}, line {number} has no text under {source.field!r} (it has {found}){source.hint}")
         yield iter([text])
 
 

@@ -53,6 +53,12 @@ def test_meaning_finds_what_shares_no_word(monkeypatch):
     assert found.passage.text == "large" and found.cosine == pytest.approx(0.9)
 
 
+def test_a_line_without_a_text_is_said_without_a_flag_that_answer_lacks(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"body": "first"}\n')
+    with pytest.raises(UserError, match=r"a.jsonl, line 1 has no text under 'text' \(it has keys 'body'\)$"):
+        read_passages(tmp_path)
+
+
 def test_folders_without_texts(tmp_path):
     with pytest.raises(UserError, match="none is not a folder of texts"):
         read_passages("none")
