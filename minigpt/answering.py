@@ -11,7 +11,7 @@ import numpy as np
 import tensorgrad as tg
 from minigpt.errors import UserError
 from minigpt.models.heads import AnswerExtractor
-from minigpt.texts import batches, numbers
+from minigpt.texts import batches, numbers, several
 from minigpt.tokenizer import Encoded, Tokenizer
 
 LONGEST = 30  # tokens of an answer
@@ -113,7 +113,7 @@ def answer(
     """
     if not isinstance(model, AnswerExtractor):
         raise UserError(f"a {type(model).__name__} extracts no answers; minigpt finetune --task answer makes a model that does")
-    parts = [windows(tokenizer, question, context, model.config.block_size) for context in contexts]
+    parts = [windows(tokenizer, question, context, model.config.block_size) for context in several(contexts, "contexts")]
     logits = span_logits(model, [window for part in parts for window in part], batch_size)
     answers = []
     for context, part in zip(contexts, parts, strict=True):

@@ -10,7 +10,7 @@ import numpy as np
 import tensorgrad as tg
 from minigpt.errors import UserError
 from minigpt.models.heads import TokenClassifier
-from minigpt.texts import batches, encode_texts, numbers
+from minigpt.texts import batches, encode_texts, numbers, several
 from minigpt.tokenizer import Encoded, Tokenizer
 
 Tagged = list[tuple[str, str]]  # words and their tags
@@ -32,7 +32,7 @@ def tag(model: Any, tokenizer: Tokenizer, texts: Sequence[str], truncate: bool =
     """
     if not isinstance(model, TokenClassifier):
         raise UserError(f"a {type(model).__name__} tags no words; minigpt finetune --task tag makes a model that does")
-    split = [text.split() for text in texts]
+    split = [text.split() for text in several(texts)]
     encoded = encode_texts(tokenizer, [" ".join(words) for words in split], model.config.block_size, truncate)
     out: list[Tagged] = [[] for _ in texts]
     for rows, batch in batches(encoded, batch_size):

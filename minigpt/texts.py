@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,15 +16,22 @@ Text = str | tuple[str, str]  # one text, or two that belong together
 NO_TARGETS = np.zeros(0, np.int64)
 
 
+def several(texts: Sequence[Any], name: str = "texts") -> Sequence[Any]:
+    """The texts themselves; UserError for one text alone, each letter of which would be taken for a text."""
+    if isinstance(texts, str):
+        raise UserError(f"{name} must be a list of texts, not one text, {texts[:40]!r}")
+    return texts
+
+
 def encode_texts(
     tokenizer: Tokenizer, texts: Sequence[Text], length: int, truncate: bool = False, control: bool = False
 ) -> list[Encoded]:
     """The tokens of each text, at most `length`; `control` as Tokenizer.encode_pair has it.
 
-    UserError for a text without tokens, and for one that is longer unless `truncate`.
+    UserError for one text instead of several, for a text without tokens, and for one that is longer unless `truncate`.
     """
     encoded = []
-    for i, text in enumerate(texts):
+    for i, text in enumerate(several(texts)):
         a, b = (text, None) if isinstance(text, str) else text
         tokens = tokenizer.encode_pair(a, b, control=control)
         if not (tokens.texts >= 0).any():

@@ -11,6 +11,7 @@ from minigpt.errors import UserError
 from minigpt.generation.answers import Answer, Row, Style, drawn, searched, unknown, written
 from minigpt.generation.config import GenerationConfig
 from minigpt.generation.context import Context
+from minigpt.texts import several
 from minigpt.tokenizer import Tokenizer
 
 
@@ -71,7 +72,7 @@ def generate_texts(
     start_ids, before anything is generated.
     """
     config = config or GenerationConfig()
-    starts = [start_ids(model, tokenizer, prompt, truncate).tolist() for prompt in prompts]
+    starts = [start_ids(model, tokenizer, prompt, truncate).tolist() for prompt in several(prompts, "prompts")]
     order = sorted(range(len(starts)), key=lambda place: len(starts[place]))  # equal lengths together
     context = Context(model, [starts[place] for place in order], config.max_new_tokens)
     found = written(context, [prompts[place] for place in order], style_of(model, tokenizer, config), seed, log_probs)

@@ -14,6 +14,7 @@ from minigpt.generation.config import GenerationConfig
 from minigpt.generation.source import SourceContext
 from minigpt.models.seq2seq import EncoderDecoder
 from minigpt.overlap import figures
+from minigpt.texts import several
 from minigpt.tokenizer import Tokenizer
 
 GREEDY = GenerationConfig(temperature=0)
@@ -45,7 +46,7 @@ def translate(
         config = dataclasses.replace(
             config, max_new_tokens=min(config.max_new_tokens, room), min_new_tokens=min(config.min_new_tokens, room)
         )
-    sources = [source_ids(tokenizer, text, end, positions, truncate) for text in texts]
+    sources = [source_ids(tokenizer, text, end, positions, truncate) for text in several(texts)]
     padding = {model.config.pad_token, model.config.start_token} - {end}
     style = Style(tokenizer, config, end, (*padding, *unknown(model, tokenizer)))
     order = np.argsort([-len(source) for source in sources], kind="stable").tolist()

@@ -9,8 +9,12 @@ from minigpt.classifying import classify
 from minigpt.embed import sentence_vectors
 from minigpt.errors import MinigptError, UserError
 from minigpt.filling import fill_mask
+from minigpt.generation.text import generate_texts
+from minigpt.generation.translate import translate
 from minigpt.models.bert import BERT, BERTConfig
+from minigpt.models.gpt import GPT, GPTConfig
 from minigpt.models.heads import AnswerExtractor, MaskedLM, SequenceClassifier, TokenClassifier
+from minigpt.models.t5 import T5, T5Config
 from minigpt.tagging import tag
 from minigpt.texts import batches, encode_texts
 
@@ -54,6 +58,26 @@ def test_a_text_without_tokens_is_refused(template):
     for nothing in ("", "  ", ("", " ")):
         with pytest.raises(UserError, match="text 2 is empty"):
             encode_texts(word_tokenizer("abc", template), ["a", nothing], 5)
+
+
+@pytest.mark.parametrize(
+    ("made", "use", "name"),
+    [
+        (SequenceClassifier, classify, "texts"),
+        (TokenClassifier, tag, "texts"),
+        (MaskedLM, fill_mask, "texts"),
+        (BERT, sentence_vectors, "texts"),
+        (AnswerExtractor, lambda *model_and_text: answer(*model_and_text[:2], "a", model_and_text[2]), "contexts"),
+        (T5, translate, "texts"),
+        (GPT, generate_texts, "prompts"),
+    ],
+)
+def test_one_text_is_not_taken_for_its_letters(made, use, name):
+    shape = {"n_layer": 1, "n_head": 2, "n_embd": 16}
+    labels = {"labels": ("x", "y")} if made in (SequenceClassifier, TokenClassifier) else {}
+    config = {T5: T5Config, GPT: GPTConfig}.get(made, BERTConfig)(10, **shape, **labels)
+    with pytest.raises(UserError, match=f"{name} must be a list of texts, not one text, 'a b'"):
+        use(made(config, np.random.default_rng(0)).eval(), word_tokenizer("abcde"), "a b")
 
 
 @pytest.mark.parametrize(
