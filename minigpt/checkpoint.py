@@ -14,6 +14,7 @@ from minigpt.exchange import pretrained
 from minigpt.exchange.storage import CONFIG, WEIGHTS, has_weights, read_json
 from minigpt.files import write_whole
 from minigpt.finetuning import adapter
+from minigpt.finetuning.lora import merge
 from minigpt.tokenizer import Tokenizer
 from minigpt.tokenizer_file import load_tokenizer
 from tensorgrad.nn import Module
@@ -64,10 +65,11 @@ def _fitting(model: Any, tokenizer: Tokenizer, where: Path) -> tuple[Any, Tokeni
 
 
 def load_writer(folder: Path | str) -> tuple[Any, Tokenizer]:
-    """`load`, of a model that continues texts; UserError for any other."""
+    """`load`, of a model that continues texts, with its adapter, if it has one, added to it; UserError for any other."""
     model, tokenizer = load(folder)
     if not continues(model):
         raise UserError(f"{folder} holds a {type(model).__name__}; this needs a model that continues texts, such as GPT")
+    merge(model)
     return model, tokenizer
 
 

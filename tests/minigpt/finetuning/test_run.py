@@ -9,7 +9,7 @@ from rich.console import Console
 
 from minigpt import tensorfile
 from minigpt.chat import DEFAULT, render
-from minigpt.checkpoint import load
+from minigpt.checkpoint import load, load_writer
 from minigpt.errors import UserError
 from minigpt.exchange.pretrained import save_pretrained
 from minigpt.finetuning import adapter
@@ -230,3 +230,14 @@ def test_an_adapter_of_a_model_that_is_gone(bert, tables, tmp_path):
 
 def test_counts_are_said_as_counts():
     assert said({"texts": 1200, "exact_match": 0.25}) == "texts 1,200  exact match 0.2500"
+
+
+def test_a_writer_with_an_adapter_is_checked_and_evaluated_like_any(gpt, tables, tmp_path, command):
+    learned(gpt, tables, tmp_path, "lm", "changed", lora_rank=2, epochs=1, learning_rate=5e-2)
+    adapted, merged = load(tmp_path / "changed")[0], load_writer(tmp_path / "changed")[0]
+    ids = np.array([[5, 6, 7, 8]])
+    assert {name for name, _ in merged.named_parameters()} == {name for name, _ in load(gpt)[0].named_parameters()}
+    np.testing.assert_allclose(merged(ids).numpy(), adapted(ids).numpy(), rtol=1e-5, atol=1e-5)
+    assert not np.allclose(merged(ids).numpy(), load(gpt)[0](ids).numpy(), atol=1e-4)
+    code, out, err = command("check", tmp_path / "changed")
+    assert code == 0 and "all" in out and err == ""
