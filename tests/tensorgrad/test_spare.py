@@ -181,7 +181,7 @@ def test_hidden_units_that_are_used_again_are_kept(weight, monkeypatch):
 
 
 @pytest.mark.parametrize("view", [
-    lambda a: tg.broadcast_to(a[0], (64, 64)), lambda a: tg.broadcast_to(a, (1, 64, 64))[0], 
+    lambda a: tg.broadcast_to(a[0], (64, 64)), lambda a: tg.broadcast_to(a, (1, 64, 64))[0],
     lambda a: tg.diagonal(a[:, None] + a[None]).T,
 ])  # fmt: skip
 @pytest.mark.parametrize("op", [lambda h: h, tg.gelu])

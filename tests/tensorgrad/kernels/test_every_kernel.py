@@ -238,6 +238,17 @@ def optimized(dtype):
     return [p.numpy() for p in params]
 
 
+def overwritten(dtype):
+    """Gradients of hidden units that are written over them."""
+    x, weight = inputs([(1100, 65), (90, 65)], dtype)
+    found = []
+    for approximate in ("none", "tanh"):
+        w = tg.tensor(weight, requires_grad=True)
+        tg.sum(tg.gelu(tg.linear(tg.tensor(x), w), approximate=approximate)).backward()
+        found.append(w.grad.numpy())
+    return found
+
+
 LARGE = {1: (70_000,), 2: (1100, 65), 3: (130, 70, 90)}
 
 
@@ -258,7 +269,9 @@ def everything(name, dtype):
 def all_calls():
     calls = {f"{name} {np.dtype(dtype)}": (lambda name=name, dtype=dtype: everything(name, dtype))
              for name in REGISTRY for dtype in (np.float32, np.float64)}  # fmt: skip
-    return calls | {f"adamw {np.dtype(dtype)}": (lambda dtype=dtype: optimized(dtype)) for dtype in (np.float32, np.float64)}
+    others = {"adamw": optimized, "overwritten": overwritten}
+    return calls | {f"{name} {np.dtype(dtype)}": (lambda f=f, dtype=dtype: f(dtype))
+                    for name, f in others.items() for dtype in (np.float32, np.float64)}  # fmt: skip
 
 
 def compare_with_serial(calls, repeats, counts, monkeypatch):

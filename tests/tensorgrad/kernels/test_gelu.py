@@ -86,3 +86,16 @@ def test_bend_at_the_limits(params, dtype):
     one = np.ones_like(x)
     (bend,) = gelu.backward_tangent(None, (one,), one, x, (), x, **params)
     np.testing.assert_allclose(bend, [2 / math.sqrt(2 * math.pi), 0, 0, 0, 0, 0, 0], rtol=1e-6, atol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("params", [EXACT, TANH])
+@pytest.mark.parametrize("rows", [1, 63, 1000])
+def test_a_gradient_that_takes_the_place_of_the_input_has_the_same_bits(dtype, params, rows):
+    """Few numbers are left where they are."""
+    x, g = (3 * normal(rows, 65).astype(dtype) for _ in range(2))
+    kept = x.copy()
+    (expected,) = gelu.backward(g, x, (), x, **params)
+    (got,) = gelu.backward(g, x, (), x, overwrite=True, **params)
+    np.testing.assert_array_equal(got, expected)
+    assert np.shares_memory(got, x) == (rows > 63) and (x == (got if rows > 63 else kept)).all()
