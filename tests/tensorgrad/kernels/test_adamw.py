@@ -105,7 +105,7 @@ def test_threads(dtype):
 
     def once():
         p, m, v = copy.deepcopy(start)
-        adamw.step([(p, start[0], m, np.abs(v)), (m[:9999].copy(), p[:9999], v[:9999], v[9999:19998])], **RATES, step=3)
+        adamw.step([(p, start[0], m, np.abs(v)), (m[:9999].copy(), start[1][:9999], v[:9999], v[9999:19998])], **RATES, step=3)
         adamw.multiply([m, v], 0.7)
         return [p, m, v, np.float64(adamw.sum_of_squares([p, m, v[:77]]))]
 
