@@ -127,9 +127,9 @@ def dialogues(b: Bench) -> None:
     print(table(["dialogues held out", "perplexity"], [["before", f"{before:.1f}"], ["after", f"{after:.1f}"]]), "\n")
     with open(dialogs, encoding="utf-8") as file:
         asked = [json.loads(next(file))["messages"][:2] for _ in range(5)]
-    rows = [[q["content"], a["content"], b.minigpt("chat", b.work / "gpt-chat", q["content"], "--temperature", 0).strip()]
+    rows = [[q["content"], a["content"], b.minigpt("chat", b.work / "gpt-chat", q["content"], "--temperature", 0)]
             for q, a in asked]  # fmt: skip
-    print(table(["question", "learned", "answered"], rows))
+    print(table(["question", "learned", "answered"], [[" ".join(text.split()) for text in row] for row in rows]))
 
 
 def peer(name: str, *arguments: Path) -> None:
