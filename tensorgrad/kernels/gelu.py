@@ -45,13 +45,9 @@ def backward(
     g: Array, y: Array, saved: tuple[()], x: Array, *, approximate: str = "none", overwrite: bool = False
 ) -> tuple[Array]:
     """dL/dy (..) -> dL/dx (..), in the memory of x if that may be overwritten."""
-    if overwrite and x.size >= _MANY:
-        dx = vector(x)
-        _backward_over.at(4 * x.size)(vector(g), dx, approximate == "tanh", pieces(x.size))
-        return (dx.reshape(x.shape),)
-    dx = empty(x.shape, x.dtype)
-    _backward.at(4 * x.size)(vector(g), vector(x), dx.reshape(-1), approximate == "tanh", pieces(x.size))
-    return (dx,)
+    dx = vector(x) if overwrite and x.size >= _MANY else empty(x.size, x.dtype)
+    _backward.at(4 * x.size)(vector(g), vector(x), dx, approximate == "tanh", pieces(x.size))
+    return (dx.reshape(x.shape),)
 
 
 def tangent(ts: tuple[Array | None], y: Array, saved: tuple[()], x: Array, *, approximate: str = "none") -> Array:
@@ -97,28 +93,14 @@ def _forward_chunk(x, y, approximate):
 def _backward(g, x, dx, approximate, chunks):
     for c in prange(chunks):
         start, stop = bounds(c, chunks, x.size)
-        _backward_chunk(g[start:stop], x[start:stop], dx[start:stop], approximate)
+        if dx.ctypes.data != x.ctypes.data:
+            dx[start:stop] = x[start:stop]
+        _backward_chunk(g[start:stop], dx[start:stop], approximate)
 
 
 @serial
-def _backward_chunk(g, x, dx, approximate):
-    if approximate:
-        for i in range(x.size):
-            dx[i] = g[i] * _slope_tanh(x[i])
-    else:
-        for i in range(x.size):
-            dx[i] = g[i] * _slope(x[i])
-
-
-@parallel
-def _backward_over(g, x, approximate, chunks):
-    for c in prange(chunks):
-        start, stop = bounds(c, chunks, x.size)
-        _backward_over_chunk(g[start:stop], x[start:stop], approximate)
-
-
-@serial
-def _backward_over_chunk(g, x, approximate):
+def _backward_chunk(g, x, approximate):
+    """The gradient in the place of x."""
     if approximate:
         for i in range(x.size):
             x[i] = g[i] * _slope_tanh(x[i])
