@@ -18,7 +18,7 @@ def spare(node: Tensor, which: int = 0) -> bool:
 
     The graph itself holds a tensor twice, in the list of nodes and as an input.  Views on the way from the op that made the
     array, such as reshapes, are held likewise, and refer to the owner once each.  An op whose rule reads its own result (exp,
-    say) still needs it.
+    say) still needs it.  What repeats its entries, as broadcasting does, is read-only.
     """
     if not state.freeing or type(_owner(node.inputs[which])) is not np.ndarray or not _array(node.inputs[which]).flags.writeable:
         return False
