@@ -63,6 +63,9 @@ def reviews(b: Bench) -> None:
     if b.minilm is not None:
         b.minigpt("finetune", b.minilm, *learn, "--epochs", 3, "--out", b.work / "minilm-reviews")
         rows.append(["all-MiniLM-L6-v2, fine-tuned", _accuracy(b.results("minilm-reviews"))])
+        b.minigpt("finetune", b.minilm, *learn, "--epochs", 2, "--lora-rank", 8, "--lora-targets", "all",
+                  "--out", b.work / "minilm-lora")  # fmt: skip
+        rows.append(["the same, by changes of rank 8", _accuracy(b.results("minilm-lora"))])
     print(table(["model", "accuracy", "macro F1"], [[name, *figures] for name, figures in rows]), "\n", flush=True)
     peer("bag_of_words.py", train, test)
 
