@@ -25,7 +25,7 @@ from numba import prange
 from tensorgrad.kernels.functions import decay, minus
 from tensorgrad.kernels.jit import parallel, serial
 from tensorgrad.kernels.log_softmax import sum_of_exponentials
-from tensorgrad.kernels.rows import Array, bounds, empty, matrix, or_zeros, pieces, row_max, vector, zeros
+from tensorgrad.kernels.rows import Array, bounds, empty, matrix, or_zeros, pieces, put, row_max, vector, zeros
 
 OVERWRITES = 0
 _BLOCK = 2048  # numbers that stay in the first cache between their copying and their change
@@ -164,7 +164,7 @@ def _backward_rows(g, x, targets, ignore_index, smoothing, lse, dx, overwrite):
             for start in range(0, x.shape[1], _BLOCK):
                 block = dx[i, start : start + _BLOCK]
                 if not overwrite:
-                    block[:] = x[i, start : start + _BLOCK]
+                    put(x[i, start : start + _BLOCK], block)
                 _to_gradient(g[i], block, lse[i], share)
             dx[i, targets[i]] -= g[i] * x.dtype.type(1 - smoothing)
 

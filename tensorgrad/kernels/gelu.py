@@ -25,7 +25,7 @@ from numba import prange
 
 from tensorgrad.kernels.functions import clip, decay, logistic, logistic_bend, normal_tail, weighted_tail
 from tensorgrad.kernels.jit import inline, parallel, serial
-from tensorgrad.kernels.rows import Array, bounds, empty, or_zeros, pieces, vector
+from tensorgrad.kernels.rows import Array, bounds, empty, or_zeros, pieces, put, vector
 
 READS_RESULT = False
 OVERWRITES = 0
@@ -94,7 +94,7 @@ def _backward(g, x, dx, approximate, chunks):
     for c in prange(chunks):
         start, stop = bounds(c, chunks, x.size)
         if dx.ctypes.data != x.ctypes.data:
-            dx[start:stop] = x[start:stop]
+            put(x[start:stop], dx[start:stop])
         _backward_chunk(g[start:stop], dx[start:stop], approximate)
 
 

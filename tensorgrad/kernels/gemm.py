@@ -33,7 +33,7 @@ from numba import types
 from numba.extending import intrinsic
 from numba.np.numpy_support import from_dtype
 
-from tensorgrad.kernels.jit import code_address, config, inline, serial
+from tensorgrad.kernels.jit import code_address, config, inline, pasted, serial
 from tensorgrad.kernels.simd import REGISTERS, integer
 from tensorgrad.kernels.tiles import (
     DOTS,
@@ -114,7 +114,7 @@ def _gemm(beta, m, n, k, a, ars, acs, b, brs, bcs, c, crs, scratch, s, srs, bias
         _matrix_matrix(beta, m, n, k, a, ars, acs, b, brs, bcs, c, crs, scratch, (s, srs, bias))
 
 
-@inline
+@pasted
 def _few_by_columns(beta, m, n, k, a, ars, b, bcs, c, crs, s, srs, bias):
     """C = A B + beta S + bias for contiguous columns of B, a few of which meet each row of A while in the cache."""
     size = item_size(beta)
@@ -139,7 +139,7 @@ def _matrix_vector(beta, n, k, w, wrs, x, y, ys, s, ss, bias, biass):
         dot_row(beta, k, w + i * wrs, wrs, x, y + i * ys, ys, s + i * ss, ss, _beyond(bias, i * biass), biass)
 
 
-@inline
+@pasted
 def _streamed(beta, m, n, k, a, ars, acs, b, brs, c, crs, scratch, addend):
     """C = A B + beta S + bias, reading B once, a few rows side by side from left to right; the sums lie in the cache."""
     size = item_size(beta)
@@ -175,7 +175,7 @@ def _depth(k):
     return ((k + blocks - 1) // blocks + 15) // 16 * 16
 
 
-@inline
+@pasted
 def _matrix_matrix(beta, m, n, k, a, ars, acs, b, brs, bcs, c, crs, scratch, addend):
     size = item_size(beta)
     columns, depth = BLOCK_COLUMNS // size, _depth(k)
@@ -208,7 +208,7 @@ def _shifted(addend, row, offset):
     return s + row * srs + offset, srs, _beyond(bias, offset)
 
 
-@inline
+@pasted
 def _unpacked(beta, m, n, k, a, ars, acs, b, brs, c, crs, addend):
     """C = A B + beta S + bias for so few rows that packing B, whose rows are contiguous, would cost more than it saves; in the
     columns that fill panels. Returns their number."""
@@ -233,7 +233,7 @@ def _pack(beta, k, n, b, brs, bcs, panels):
                 pack_columns(beta, k, min(WIDTH // size, n - j - half), b + (j + half) * bcs, bcs, panel + half * size)
 
 
-@inline
+@pasted
 def _rows_by_panels(beta, m, n, k, a, ars, acs, panels, c, crs, addend):
     """C = A B + beta S + bias for packed B, a block of A's rows at a time, copied where its own layout is unkind."""
     size = item_size(beta)
@@ -244,14 +244,14 @@ def _rows_by_panels(beta, m, n, k, a, ars, acs, panels, c, crs, addend):
     rows = ((m + blocks - 1) // blocks + ROWS - 1) // ROWS * ROWS
     for m0 in range(0, m, rows):
         mc, added = min(rows, m - m0), _shifted(addend, m0, 0)
-        if not copies:
-            _tiles(beta, mc, n, k, a + m0 * ars, ars, acs, panels, c + m0 * crs, crs, added)
-        elif acs == size:
-            _copy(mc, k * size, a + m0 * ars, ars, block, DEPTH * size + PADDING)
-            _tiles(beta, mc, n, k, block, DEPTH * size + PADDING, size, panels, c + m0 * crs, crs, added)
-        else:
-            _copy(k, mc * size, a + m0 * ars, acs, block, (most + ROWS) * size + PADDING)
-            _tiles(beta, mc, n, k, block, size, (most + ROWS) * size + PADDING, panels, c + m0 * crs, crs, added)
+        rows_of_a, rs, cs = a + m0 * ars, ars, acs
+        if copies and acs == size:
+            _copy(mc, k * size, rows_of_a, ars, block, DEPTH * size + PADDING)
+            rows_of_a, rs, cs = block, DEPTH * size + PADDING, size
+        elif copies:
+            _copy(k, mc * size, rows_of_a, acs, block, (most + ROWS) * size + PADDING)
+            rows_of_a, rs, cs = block, size, (most + ROWS) * size + PADDING
+        _tiles(beta, mc, n, k, rows_of_a, rs, cs, panels, c + m0 * crs, crs, added)
 
 
 @inline
@@ -260,7 +260,7 @@ def _copy(rows, length, source, srs, target, trs):
         copy_bytes(target + i * trs, source + i * srs, length)
 
 
-@inline
+@pasted
 def _tiles(beta, m, n, k, a, ars, acs, panels, c, crs, addend):
     """A tile's rows of A at a time; meanwhile the cache fetches those of the next."""
     size = item_size(beta)

@@ -1,9 +1,11 @@
 """The one place that sets compile options, cache and threads for the kernels.
 
-A kernel file is built from three decorators:
+A kernel file is built from these decorators:
 
     @inline     a scalar helper, inlined where it is used; only contraction (a*b + c in one rounding) is allowed in it,
                 so that exact tricks such as (x + c) - c survive
+    @pasted     a part of a long kernel, compiled within it alone. What is @inline is compiled by itself first and then
+                again in all that use it, so for code as long as a product's it would take several times as long
     @serial     a loop over whole arrays or slices, on one thread, without the GIL; may reorder a sum, never more:
                 NaN, infinities and signed zeros behave as IEEE says, x / 0 is inf or nan
     @parallel   a driver: a thin `for c in prange(chunks)` that hands slices to serial kernels. `driver(*args)` runs it
@@ -38,6 +40,11 @@ if config.THREADING_LAYER_PRIORITY == ["tbb", "omp", "workqueue"]:  # numba's de
 def inline(function: Callable) -> Callable:
     """Compile a scalar helper for use inside kernels."""
     return numba.njit(nogil=True, error_model="numpy", fastmath={"contract"}, forceinline=True)(function)
+
+
+def pasted(function: Callable) -> Callable:
+    """Compile a long helper as a part of the kernels that use it."""
+    return numba.njit(nogil=True, error_model="numpy", fastmath={"contract"}, inline="always")(function)
 
 
 def serial(function: Callable) -> Callable:
