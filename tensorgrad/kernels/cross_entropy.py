@@ -23,7 +23,7 @@ import numpy as np
 from numba import prange
 
 from tensorgrad.kernels.functions import decay, minus
-from tensorgrad.kernels.jit import parallel, serial
+from tensorgrad.kernels.jit import parallel, pasted, serial
 from tensorgrad.kernels.log_softmax import sum_of_exponentials
 from tensorgrad.kernels.rows import Array, bounds, empty, matrix, or_zeros, pieces, put, row_max, vector, zeros
 
@@ -137,7 +137,7 @@ def _forward_rows(x, targets, ignore_index, smoothing, nll, lse):
             nll[i] = loss
 
 
-@serial
+@pasted
 def _mean(x):
     total = 0.0
     for j in range(x.size):
@@ -169,7 +169,7 @@ def _backward_rows(g, x, targets, ignore_index, smoothing, lse, dx, overwrite):
             dx[i, targets[i]] -= g[i] * x.dtype.type(1 - smoothing)
 
 
-@serial
+@pasted
 def _to_gradient(g, x, lse, share):
     high = x.dtype.type(lse)
     low = x.dtype.type(lse - high)
@@ -195,7 +195,7 @@ def _tangent_rows(t, x, targets, ignore_index, smoothing, lse, change):
                 change[i] -= smoothing * _mean(t[i])
 
 
-@serial
+@pasted
 def _expected(t, x, lse):
     """sum_j p_j t_j."""
     high = x.dtype.type(lse)
@@ -226,7 +226,7 @@ def _backward_tangent_rows(tg, t, g, x, targets, ignore_index, smoothing, lse, d
             dx[i, targets[i]] -= tg[i] * x.dtype.type(1 - smoothing)
 
 
-@serial
+@pasted
 def _backward_tangent_row(tg, t, g, x, lse, share, dx):
     high = x.dtype.type(lse)
     low = x.dtype.type(lse - high)

@@ -18,7 +18,7 @@ from numba import prange
 
 from tensorgrad.kernels import norms
 from tensorgrad.kernels.functions import minus
-from tensorgrad.kernels.jit import inline, parallel, serial
+from tensorgrad.kernels.jit import inline, parallel, pasted, serial
 from tensorgrad.kernels.norms import deviations, parts, single_suffices
 from tensorgrad.kernels.rows import Array, add_chunks, bounds, empty, matrix, pieces, vector, zeros
 
@@ -108,14 +108,14 @@ def _forward_rows(x, weight, bias, eps, y, mean, rstd):
                 _forward_row(x[i], mean[i], 0.0, rstd[i], weight, bias, y[i])
 
 
-@serial
+@pasted
 def _forward_row(x, high, low, r, weight, bias, y):
     """In the precision of high, low and r."""
     for j in range(x.size):
         y[j] = minus(x[j], high, low) * r * weight[j] + bias[j]
 
 
-@serial
+@pasted
 def _moments(x, shift):
     """The mean and variance of a vector, in float64, from its mean as first computed."""
     total, squares = deviations(x, shift)
@@ -124,7 +124,7 @@ def _moments(x, shift):
     return _from_sums(np.float64(shift), np.float64(total), np.float64(squares), x.size)
 
 
-@serial
+@pasted
 def _moments_about(x, shift):
     total, squares = deviations(x, shift)
     return _from_sums(shift, total, squares, x.size)
@@ -135,7 +135,7 @@ def _from_sums(shift, total, squares, n):
     return shift + total / n, max((squares - total * (total / n)) / n, 0.0)
 
 
-@serial
+@pasted
 def _sum(x, start):
     """start + sum x, in the precision of start."""
     total = start
@@ -165,7 +165,7 @@ def _backward_rows(g, x, weight, mean, rstd, dx, dw, db):
             _backward_row(g[i], x[i], mean[i], 0.0, rstd[i], weight, dx[i], dw, db)
 
 
-@serial
+@pasted
 def _backward_row(g, x, high, low, r, weight, dx, dw, db):
     """In the precision of high, low and r."""
     total, along = type(r)(0), type(r)(0)

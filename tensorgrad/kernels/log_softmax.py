@@ -14,7 +14,7 @@ import numpy as np
 from numba import prange
 
 from tensorgrad.kernels.functions import decay, minus
-from tensorgrad.kernels.jit import parallel, serial
+from tensorgrad.kernels.jit import parallel, pasted, serial
 from tensorgrad.kernels.rows import Array, bounds, by_rows, or_zeros, row_max
 
 
@@ -38,7 +38,7 @@ def backward_tangent(tg: Array | None, ts: tuple[Array | None], g: Array, y: Arr
     return (by_rows(_backward_tangent, or_zeros(tg, g), or_zeros(ts[0], x), g, y, work=4),)
 
 
-@serial
+@pasted
 def sum_of_exponentials(x, most):
     """sum_j e^(x_j - most)."""
     total = x.dtype.type(0)
@@ -60,7 +60,7 @@ def _forward_rows(x, y):
         _forward_row(x[i], y[i])
 
 
-@serial
+@pasted
 def _forward_row(x, y):
     most = row_max(x)
     normalizer = x.dtype.type(np.log(sum_of_exponentials(x, most)))
@@ -81,7 +81,7 @@ def _backward_rows(g, y, dx):
         _backward_row(g[i], y[i], dx[i])
 
 
-@serial
+@pasted
 def _backward_row(g, y, dx):
     total = y.dtype.type(0)
     for j in range(y.size):
@@ -103,7 +103,7 @@ def _tangent_rows(t, y, ty):
         _tangent_row(t[i], y[i], ty[i])
 
 
-@serial
+@pasted
 def _tangent_row(t, y, ty):
     mean = y.dtype.type(0)
     for j in range(y.size):
@@ -125,7 +125,7 @@ def _backward_tangent_rows(tg, t, g, y, dx):
         _backward_tangent_row(tg[i], t[i], g[i], y[i], dx[i])
 
 
-@serial
+@pasted
 def _backward_tangent_row(tg, t, g, y, dx):
     mean, total, change = y.dtype.type(0), y.dtype.type(0), y.dtype.type(0)
     for j in range(y.size):

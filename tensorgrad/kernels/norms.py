@@ -20,11 +20,11 @@ import numpy as np
 from numba import prange
 
 from tensorgrad.kernels.functions import minus
-from tensorgrad.kernels.jit import inline, parallel, serial
+from tensorgrad.kernels.jit import inline, parallel, pasted, serial
 from tensorgrad.kernels.rows import Array, add_chunks, bounds, empty, matrix, or_zeros, pieces, vector, zeros
 
 
-@serial
+@pasted
 def deviations(x, shift):
     """sum (x - shift) and sum (x - shift)^2, in the precision of shift."""
     total, squares = type(shift)(0), type(shift)(0)
@@ -112,7 +112,7 @@ def _tangent_rows(t, tw, tb, x, weight, mean, rstd, centred, ty):
             _tangent_row(t[i], tw, tb, x[i], mean[i], 0.0, rstd[i], weight, centred, ty[i])
 
 
-@serial
+@pasted
 def _tangent_row(t, tw, tb, x, high, low, r, weight, centred, ty):
     """In the precision of high, low and r."""
     sum_t, sum_ht = type(r)(0), type(r)(0)
@@ -147,7 +147,7 @@ def _backward_tangent_rows(tg, t, tw, g, x, weight, mean, rstd, centred, dx, dw,
             _backward_tangent_row(tg[i], t[i], tw, g[i], x[i], mean[i], 0.0, rstd[i], weight, centred, dx[i], dw, db)
 
 
-@serial
+@pasted
 def _backward_tangent_row(tg, t, tw, g, x, high, low, r, weight, centred, dx, dw, db):
     """In the precision of high, low and r."""
     zero = type(r)(0)

@@ -12,7 +12,7 @@ import numpy as np
 from numba import prange
 
 from tensorgrad.kernels import norms
-from tensorgrad.kernels.jit import parallel, serial
+from tensorgrad.kernels.jit import parallel, pasted, serial
 from tensorgrad.kernels.norms import deviations, single_suffices
 from tensorgrad.kernels.rows import Array, add_chunks, bounds, empty, matrix, pieces, vector, zeros
 
@@ -75,14 +75,14 @@ def _forward_rows(x, weight, eps, y, rstd):
             _forward_row(x[i], rstd[i], weight, y[i])
 
 
-@serial
+@pasted
 def _sum_of_squares(x):
     """sum x^2, in float64."""
     squares = np.float64(deviations(x, x.dtype.type(0))[1])
     return squares if 1e-25 < squares < 1e37 else deviations(x, 0.0)[1]
 
 
-@serial
+@pasted
 def _forward_row(x, r, weight, y):
     """In the precision of r."""
     for j in range(x.size):
@@ -106,7 +106,7 @@ def _backward_rows(g, x, weight, rstd, dx, dw):
             _backward_row(g[i], x[i], rstd[i], weight, dx[i], dw)
 
 
-@serial
+@pasted
 def _backward_row(g, x, r, weight, dx, dw):
     """In the precision of r."""
     along = type(r)(0)

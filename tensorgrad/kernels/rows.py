@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tensorgrad.kernels.functions import I32, I64, D, F, by_dtype
-from tensorgrad.kernels.jit import inline, serial
+from tensorgrad.kernels.jit import inline, pasted, serial
 
 Array = np.ndarray[Any, Any]
 
@@ -91,7 +91,7 @@ def pieces(items: int, size: int = 1) -> int:
     return min(max(items * size // 4096, 1), items, 64)
 
 
-@serial
+@pasted
 def put(x, y):
     """y = x for vectors: y[:] = x compares shapes, with a message for those that differ, which takes 2 s to compile."""
     for i in range(x.size):
@@ -123,7 +123,7 @@ ordered = by_dtype(inline(lambda x: _flip32(F(x).view(I32))), inline(lambda x: _
 from_ordered = by_dtype(inline(lambda key: I32(_flip32(key)).view(F)), inline(lambda key: I64(_flip64(key)).view(D)))
 
 
-@serial
+@pasted
 def row_max(x):
     """The largest element of a vector; of nan, some nan or what is largest beside it.
 

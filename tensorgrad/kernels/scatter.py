@@ -10,7 +10,7 @@ Memory: gather reads and writes each element of y once. Scatter-add reads g once
 import numpy as np
 from numba import prange
 
-from tensorgrad.kernels.jit import parallel, serial
+from tensorgrad.kernels.jit import parallel, pasted, serial
 from tensorgrad.kernels.rows import Array, bounds, empty, matrix, pieces, vector
 
 
@@ -68,7 +68,7 @@ def _scatter(g, order, starts, dw, chunks):
         _scatter_rows(g, order, starts, _row_at(starts, first), _row_at(starts, after), dw)
 
 
-@serial
+@pasted
 def _row_at(starts, place):
     """The first row that has `place` rows and terms before it."""
     low, high = 0, starts.size - 1
@@ -96,13 +96,13 @@ def _scatter_rows(g, order, starts, first, after, dw):
             _copy(total, dw[r])
 
 
-@serial
+@pasted
 def _add(term, total):
     for j in range(total.size):
         total[j] += term[j]
 
 
-@serial
+@pasted
 def _copy(source, row):
     for j in range(row.size):
         row[j] = source[j]

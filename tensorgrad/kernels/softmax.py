@@ -15,7 +15,7 @@ A row of -inf alone is nan, as IEEE arithmetic has it.
 from numba import prange
 
 from tensorgrad.kernels.functions import decay
-from tensorgrad.kernels.jit import parallel, serial
+from tensorgrad.kernels.jit import parallel, pasted, serial
 from tensorgrad.kernels.rows import Array, bounds, by_rows, or_zeros, row_max
 
 
@@ -52,7 +52,7 @@ def _forward_rows(x, y):
         _forward_row(x[i], y[i])
 
 
-@serial
+@pasted
 def _forward_row(x, y):
     most = row_max(x)
     total = x.dtype.type(0)
@@ -78,7 +78,7 @@ def _backward_rows(g, y, dx):
         _backward_row(g[i], y[i], dx[i])
 
 
-@serial
+@pasted
 def _backward_row(g, y, dx):
     total = y.dtype.type(0)
     for j in range(y.size):
@@ -100,7 +100,7 @@ def _backward_tangent_rows(tg, t, g, y, dx):
         _backward_tangent_row(tg[i], t[i], g[i], y[i], dx[i])
 
 
-@serial
+@pasted
 def _backward_tangent_row(tg, t, g, y, dx):
     mean, total, change = y.dtype.type(0), y.dtype.type(0), y.dtype.type(0)
     for j in range(y.size):

@@ -108,8 +108,11 @@ def _classes(targets: np.ndarray, classes: int, ignore_index: int) -> tuple[np.n
     if targets.size and targets.dtype.kind not in "iu":
         raise TypeError(f"cross_entropy: targets must be integers, or probabilities for every class, got {targets.dtype}")
     flat = targets.reshape(-1).astype(np.int64)
+    outside = flat.view(np.uint64) >= classes  # negative ones are large then
+    if not 0 <= ignore_index < classes and not outside.any():
+        return flat, flat.size
     used = flat != ignore_index
-    bad = used & (flat.view(np.uint64) >= classes)  # negative ones are large then
+    bad = used & outside
     if bad.any():
         place = tuple(map(int, np.unravel_index(int(np.argmax(bad)), targets.shape)))
         raise IndexError(f"cross_entropy: target {targets[place]} at {place} is not a class of 0 .. {classes - 1}")

@@ -57,7 +57,7 @@ def test_helpers_are_started_once_and_ended(calls, monkeypatch):
     monkeypatch.setattr(warmup.subprocess, "Popen", Process)
     monkeypatch.setattr(cache, "claim", lambda what, patience: not events)
     warmup.warm()
-    assert events == [["--share", "1", "2"], (5, "terminate"), "wait"] and calls == list("acebd")
+    assert events == [["--share", "1", "2"], (5, "terminate"), "wait"] and calls == list("acedb")
     warmup.warm(training=True)
     assert len(events) == 3 and len(calls) == 10
 
