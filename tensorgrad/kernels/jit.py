@@ -4,8 +4,9 @@ A kernel file is built from these decorators:
 
     @inline     a scalar helper, inlined where it is used; only contraction (a*b + c in one rounding) is allowed in it,
                 so that exact tricks such as (x + c) - c survive
-    @pasted     a part of a long kernel, compiled within it alone. What is @inline is compiled by itself first and then
-                again in all that use it, so for code as long as a product's it would take several times as long
+    @pasted     a part of a kernel, such as its loop over a row, compiled within what uses it alone: what is the same for all
+                rows is set up once. Code as long as a product's is compiled once, where what is @inline is compiled by
+                itself and then again in all that use it
     @serial     a loop over whole arrays or slices, on one thread, without the GIL; may reorder a sum, never more:
                 NaN, infinities and signed zeros behave as IEEE says, x / 0 is inf or nan
     @parallel   a driver: a thin `for c in prange(chunks)` that hands slices to serial kernels. `driver(*args)` runs it
@@ -43,7 +44,7 @@ def inline(function: Callable) -> Callable:
 
 
 def pasted(function: Callable) -> Callable:
-    """Compile a long helper as a part of the kernels that use it."""
+    """Compile a part of a kernel within the kernels that use it."""
     return numba.njit(nogil=True, error_model="numpy", fastmath={"contract"}, inline="always")(function)
 
 
