@@ -111,7 +111,7 @@ def _losses(axes: Any, records: Sequence[Record], evaluated: Sequence[Record], f
         axes.axhline(loss, color=_GREY if name == "uniform" else _ORANGE, ls="--", lw=1)
         place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "xytext": (-2, 2), "ha": "right"}
         axes.annotate(f"{name} {loss:.2f}", (1, loss), fontsize=8, **place)
-    axes.legend(frameon=False, fontsize=8, loc="center right")
+    axes.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
 
 
 def _bits(axes: Any, evaluated: Sequence[Record], facts: Mapping[str, Any]) -> None:
