@@ -11,7 +11,7 @@ import numpy as np
 from numba import prange
 
 from tensorgrad.kernels.jit import parallel, pasted, serial
-from tensorgrad.kernels.rows import Array, bounds, empty, matrix, pieces, vector
+from tensorgrad.kernels.rows import Array, bounds, empty, matrix, pieces, put, vector
 
 
 def gather(weight: Array, ids: Array) -> Array:
@@ -42,7 +42,7 @@ def _gather(weight, ids, y, chunks):
 @serial
 def _gather_rows(weight, ids, y):
     for i in range(ids.size):
-        _copy(weight[ids[i]], y[i])
+        put(weight[ids[i]], y[i])
 
 
 @serial
@@ -88,21 +88,15 @@ def _scatter_rows(g, order, starts, first, after, dw):
         if starts[r] == starts[r + 1]:
             dw[r] = 0
         elif starts[r] + 1 == starts[r + 1]:
-            _copy(g[order[starts[r]]], dw[r])
+            put(g[order[starts[r]]], dw[r])
         else:
             total[:] = 0
             for i in range(starts[r], starts[r + 1]):
                 _add(g[order[i]], total)
-            _copy(total, dw[r])
+            put(total, dw[r])
 
 
 @pasted
 def _add(term, total):
     for j in range(total.size):
         total[j] += term[j]
-
-
-@pasted
-def _copy(source, row):
-    for j in range(row.size):
-        row[j] = source[j]
