@@ -2,8 +2,8 @@
 
 Kernels are compiled when they are first called and kept on disk, so a first run on a machine is slow. Here every op that
 has a kernel is called once, on arrays large enough for several threads and on small ones. Several processes share the work:
-each begins with a part of the list of its own and goes on with the rest from its end, which the others have not reached yet,
-until it finds the code of the others on disk, or waits for it.
+each begins with a part of the list of its own and goes on with the others' parts from their ends, which they have not reached
+yet, until it finds their code on disk, or waits for it.
 """
 
 from __future__ import annotations
@@ -113,8 +113,8 @@ def warm(training: bool = False, dropout: bool = False, report: Report | None = 
         return
     todo = tasks(training, dropout)
     first, parts = share if share[1] else (0, _processes() if marker else 1)
-    own, others = todo[first::parts], [task for i, task in enumerate(todo) if i % parts != first]
-    todo = own + others[::-1]
+    own, *others = [todo[(first + part) % parts :: parts] for part in range(parts)]
+    todo = own + [task for part in others for task in reversed(part)]
     with _helpers(training, dropout, 0 if share[1] else parts):
         for i, (name, call) in enumerate(todo, 1):
             if report is not None:
