@@ -44,7 +44,7 @@ def inline(function: Callable) -> Callable:
 
 
 def pasted(function: Callable) -> Callable:
-    """Compile a part of a kernel within the kernels that use it."""
+    """Compile a part of a kernel within the kernels that use it, with the freedom that they have to reorder a sum."""
     return numba.njit(nogil=True, error_model="numpy", fastmath={"contract"}, inline="always")(function)
 
 
